@@ -1,0 +1,117 @@
+"""What the core wants done, in the imperative; the engine carries it out, after logging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from maggy.trial import Hparams, Resource, TrialError
+
+__all__ = [
+    "Assign",
+    "Command",
+    "Finish",
+    "GiveUp",
+    "Interrupt",
+    "Kill",
+    "Note",
+    "Shutdown",
+    "StopTrial",
+    "Suggest",
+    "Tell",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggest:
+    """Ask the optimizer; ``number`` is the id that a new configuration will get."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """Tell the optimizer that this trial ended; once per ended run of a trial, in log order."""
+
+    trial: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign:
+    """Run this trial on this worker, and record ``TrialStarted``."""
+
+    worker: str
+    trial: int
+    attempt: int
+    hparams: Hparams
+    budget: Resource | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopTrial:
+    """Tell the worker to leave this trial, and record ``StopDecided``.
+
+    ``threshold`` is in the user's own sign.
+    """
+
+    worker: str
+    trial: int
+    attempt: int
+    reason: str
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupt:
+    """Tell the worker to leave this trial because the run ends; the trial stays unfinished."""
+
+    worker: str
+    trial: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """This trial has lost too many workers: the engine answers with ``TrialFailed``."""
+
+    trial: int
+    attempt: int
+    error: TrialError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """End this worker by force; the engine answers with ``WorkerLost``."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """Nothing is left to do for this worker: let it go."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something was ignored; ``text`` says what and why.  For the log of diagnosis."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The run is over; record ``ExperimentFinished``.
+
+    ``outcome`` is completed, exhausted, failed or interrupted; ``reason`` is a sentence.
+    """
+
+    outcome: str
+    reason: str = ""
+
+
+Command: TypeAlias = (
+    "Suggest | Tell | Assign | StopTrial | Interrupt | GiveUp | Kill | Shutdown | Note | Finish"
+)

@@ -1,0 +1,232 @@
+"""The configuration of a run: every option, checked when it is built.
+
+Below this border no option is a string mode any more and nothing is checked twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maggy.earlystop import resolve_policy
+from maggy.errors import ConfigError
+from maggy.optimizer.initial import Initial
+from maggy.optimizer.registry import resolve
+from maggy.searchspace import Searchspace
+from maggy.searchspace.naming import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from maggy.contracts import Optimizer, StoppingPolicy
+    from maggy.trial import Json
+
+__all__ = ["ENGINES", "INSIDE_A_WORKER", "OptimizationConfig", "inside_a_worker"]
+
+ENGINES = ("local", "inline")
+INSIDE_A_WORKER = "MAGGY_WORKER"
+"""Set in the environment of every worker, so that a search inside a trial uses one worker."""
+
+_WHOLE_SPACE = ("gridsearch",)
+_NAME_LENGTH = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OptimizationConfig:
+    """Everything about a search but the training function.
+
+    Args:
+        searchspace: The ``Searchspace`` to search.
+        num_trials: Distinct configurations to run; grid search takes None for the whole grid and
+            a number as an upper bound.
+        optimizer: ``"randomsearch"``, ``"gridsearch"`` or an optimizer object.
+        optimization_key: Name of the metric in a returned dict.
+        direction: ``"max"`` or ``"min"``.
+        es_interval: The stopping policy looks at a trial after every so many reports.
+        es_min: Trials that must have completed before anything is stopped.
+        es_policy: ``"median"``, ``"none"`` or a policy object; not given means ``"median"``.
+        hb_interval: Seconds; the longest silence of a worker.  Delays nothing.
+        name: Names the run's folder.
+        description: For humans; kept in the log.
+        model: A class or a function that builds a model, handed to the training function.
+        train_set: Data handed to the training function; any picklable kind.
+        test_set: Data handed to the training function; any picklable kind.
+        seed: Makes random, Sobol and grid search repeatable bit for bit; drawn when None.
+        engine: ``"local"`` (processes on this machine) or ``"inline"`` (this process, for
+            debuggers); None chooses.
+        num_workers: Trials at a time; None: usable cores, at most ``num_trials``.
+        folder: Where runs are kept.
+        constraints: Conditions between hyperparameters that every configuration meets: functions
+            of the hparams dict, or expressions such as ``"kernel <= pool * 2"``.
+        initial: Configurations to try first; what a dict leaves out is its default or sampled.
+        quiet: Show nothing.
+
+    Raises:
+        ConfigError: An option is wrong; the message says what was given and what to do.
+    """
+
+    searchspace: Searchspace
+    num_trials: int | None = None
+    optimizer: str | Optimizer = "randomsearch"
+    optimization_key: str = "metric"
+    direction: str = "max"
+    es_interval: int = 1
+    es_min: int = 10
+    es_policy: str | StoppingPolicy | None = None
+    hb_interval: float = 1.0
+    name: str = "experiment"
+    description: str = ""
+    model: Callable[..., Any] | None = None
+    train_set: Any = None
+    test_set: Any = None
+    seed: int | None = None
+    engine: str | None = None
+    num_workers: int | None = None
+    folder: str | Path = "maggy-runs"
+    constraints: Sequence[str | Callable[[dict[str, Any]], object]] = ()
+    initial: Sequence[Mapping[str, Any]] = ()
+    quiet: bool = False
+    space: Searchspace = field(init=False, repr=False)
+    """The search space with the constraints in it: what the search uses."""
+
+    def __post_init__(self) -> None:
+        self._check_space()
+        self._check_numbers()
+        self._check_texts()
+        self._check_model()
+        self.build_optimizer()
+        self.build_policy()
+
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer of a new run."""
+        optimizer = resolve(self.optimizer)
+        return Initial(self.initial, optimizer) if self.initial else optimizer
+
+    def build_policy(self) -> StoppingPolicy | None:
+        """The stopping policy of a new run: a copy, since a policy learns from its run."""
+        wanted = "median" if self.es_policy is None else copy.deepcopy(self.es_policy)
+        return resolve_policy(wanted, es_min=self.es_min)
+
+    def provided(self) -> dict[str, Any]:
+        """What the config hands to the training function beside hyperparameters, by name."""
+        objects = {"model": self.model, "train_set": self.train_set, "test_set": self.test_set}
+        return {name: value for name, value in objects.items() if value is not None}
+
+    def describe(self) -> dict[str, Json]:
+        """The options as plain JSON, for the log."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "direction": self.direction,
+            "num_trials": self.num_trials,
+            "optimizer": _describe(self.optimizer),
+            "optimization_key": self.optimization_key,
+            "es_policy": _describe("median" if self.es_policy is None else self.es_policy),
+            "es_min": self.es_min,
+            "es_interval": self.es_interval,
+            "hb_interval": self.hb_interval,
+            "searchspace": self.space.to_json(),
+            "initial": [dict(point) for point in self.initial],
+        }
+
+    def _check_space(self) -> None:
+        wanted = "a Searchspace, such as Searchspace(lr=('DOUBLE', [0.001, 0.1]))"
+        _check_type("searchspace", self.searchspace, Searchspace, wanted)
+        if not self.searchspace:
+            msg = "`searchspace` must hold at least one hyperparameter, but it is empty."
+            raise ConfigError(msg)
+        _check_type("constraints", self.constraints, (list, tuple), "a list")
+        _check_type("initial", self.initial, (list, tuple), "a list of dicts")
+        clash = [name for name in self.provided() if name in self.searchspace]
+        if clash:
+            msg = (
+                f"`{clash[0]}` is both a hyperparameter and an option of the config. "
+                f"Rename the hyperparameter."
+            )
+            raise ConfigError(msg)
+        space = self.searchspace
+        if self.constraints:
+            space = space.with_constraints(self.constraints)
+        object.__setattr__(self, "space", space)
+
+    def _check_numbers(self) -> None:
+        if self.num_trials is None:
+            if isinstance(self.optimizer, str) and self.optimizer.lower() not in _WHOLE_SPACE:
+                msg = (
+                    f"`num_trials` is required with optimizer={self.optimizer!r}; only grid "
+                    f"search goes without. Write num_trials=100."
+                )
+                raise ConfigError(msg)
+        else:
+            _check_whole("num_trials", self.num_trials, least=1)
+        _check_whole("es_interval", self.es_interval, least=1)
+        _check_whole("es_min", self.es_min, least=0)
+        if self.num_workers is not None:
+            _check_whole("num_workers", self.num_workers, least=1)
+        if self.seed is not None:
+            _check_whole("seed", self.seed, least=0)
+        interval = self.hb_interval
+        wrong = isinstance(interval, bool) or not isinstance(interval, (int, float))
+        if wrong or not 0 < interval < math.inf:
+            msg = f"`hb_interval > 0` seconds must hold, but got {interval!r}."
+            raise ConfigError(msg)
+        _check_type("quiet", self.quiet, bool, "True or False")
+
+    def _check_texts(self) -> None:
+        for name in ("name", "description", "optimization_key"):
+            _check_type(name, getattr(self, name), str, "text")
+        if not re.search(r"\w", self.name) or len(self.name) > _NAME_LENGTH:
+            msg = f"`name` must hold a letter or digit and be short, but got {self.name!r}."
+            raise ConfigError(msg)
+        _check_choice("direction", self.direction, ("max", "min"))
+        if self.engine is not None:
+            _check_choice("engine", self.engine, ENGINES)
+        _check_type("folder", self.folder, (str, Path), "a path")
+
+    def _check_model(self) -> None:
+        model = self.model
+        if model is None or inspect.isclass(model) or inspect.isroutine(model):
+            return
+        if not isinstance(model, functools.partial):
+            msg = (
+                f"`model` must be a class or a function that builds a model, but got an instance "
+                f"of {type(model).__name__}. Each trial builds its own: pass the class, and give "
+                f"its arguments in the training function."
+            )
+            raise ConfigError(msg)
+
+
+def inside_a_worker() -> bool:
+    """Whether this process runs a trial: a search inside a trial gets one worker."""
+    return bool(os.environ.get(INSIDE_A_WORKER))
+
+
+def _describe(option: object) -> str:
+    return option.lower() if isinstance(option, str) else repr(option)
+
+
+def _check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    if not isinstance(value, kind):
+        msg = f"`{name}` must be {wanted}, but got {value!r}."
+        raise ConfigError(msg)
+
+
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"`{name}` must be a whole number >= {least}, but got {value!r}."
+        raise ConfigError(msg)
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value in choices:
+        return
+    hint = did_you_mean(value, choices)
+    msg = f"`{name}` must be {' or '.join(map(repr, choices))}, but got {value!r}. {hint}"
+    raise ConfigError(msg)

@@ -1,0 +1,127 @@
+"""The seams: what an optimizer, a stopping policy and an event log have to do.
+
+Whoever implements one inherits its tests from ``maggy.testing``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+
+    from maggy.events import Event
+    from maggy.searchspace import Searchspace
+    from maggy.trial import Exhausted, Suggestion, Trial, Wait
+
+__all__ = ["Decision", "EventLog", "Optimizer", "SearchContext", "StoppingPolicy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchContext:
+    """What an optimizer knows when the search starts.
+
+    Attributes:
+        searchspace: The space to search.
+        num_trials: Distinct configurations to run; None means all of a finite space.
+        num_workers: How many trials run at a time.
+        seed: The run's seed, for whole-run structures such as a Sobol sequence.
+    """
+
+    searchspace: Searchspace
+    num_trials: int | None
+    num_workers: int
+    seed: int
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """Proposes configurations; minimises; never sees the direction, the workers or the clock.
+
+    An optimizer is a function of what it was told: replaying the same ``tell`` calls in the same
+    order rebuilds it.  It keeps no generator.  One that sets ``suggests_inline = True`` promises
+    to answer within a fraction of a millisecond and is asked on the driver's own thread; any
+    other runs beside it.
+    """
+
+    def start(self, context: SearchContext) -> None:
+        """Get ready for a search; called once, before anything else.
+
+        Raises:
+            ConfigError: The optimizer cannot search this space.
+        """
+        ...
+
+    def ask(
+        self, number: int, pending: Sequence[Trial], rng: np.random.Generator
+    ) -> Suggestion | Wait | Exhausted:
+        """Propose what to run next.
+
+        Args:
+            number: The id that a new configuration will get.
+            pending: Every trial that has not ended: handed out, running, or waiting for a worker.
+            rng: A generator derived from ``(seed, number)``; the only source of randomness.
+        """
+        ...
+
+    def tell(self, trial: Trial) -> None:
+        """Learn that a run of this trial ended (completed, stopped or failed), in log order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether a trial goes on, and why not.
+
+    Attributes:
+        stop: True to stop the trial.
+        reason: A sentence for the user; required when ``stop``.  It may name entries of ``losses``
+            as ``{name}``: the core fills them in, in the user's own sign.
+        threshold: The loss that the trial failed to beat, if there is one.
+        losses: Losses that the sentence mentions.
+    """
+
+    stop: bool
+    reason: str = ""
+    threshold: float | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stop and not self.reason:
+            msg = "`reason` must be a sentence when `stop` is true, but it is empty."
+            raise ValueError(msg)
+
+
+@runtime_checkable
+class StoppingPolicy(Protocol):
+    """Stops hopeless trials; a fold over what it sees, in losses.
+
+    The core asks only after ``es_min`` trials completed and at every ``es_interval``-th report.
+    """
+
+    def finished(self, trial: Trial) -> None:
+        """Learn that a trial ended (completed, stopped or failed); once each, in log order."""
+        ...
+
+    def decide(self, trial: Trial) -> Decision:
+        """Judge a running trial right after its newest report; O(log n) in the trials seen."""
+        ...
+
+
+class EventLog(Protocol):
+    """The store of a run: append-only, written by the driver alone, readable by anyone."""
+
+    def append(self, event: Event) -> None:
+        """Add an event; it is on its way to the disk, and safe after ``commit``."""
+        ...
+
+    def commit(self) -> None:
+        """Make everything appended so far survive the death of this process."""
+        ...
+
+    def read(self, start: int = 0) -> Iterator[Event]:
+        """The committed events from number ``start``, in order."""
+        ...

@@ -1,0 +1,1 @@
+"""The pure heart: a state machine of events and commands, and folds over events."""

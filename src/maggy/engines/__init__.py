@@ -1,0 +1,1 @@
+"""How trials get run: the loop, the server, and one module for each engine."""

@@ -1,0 +1,122 @@
+"""The local engine: long-lived worker processes on this machine."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maggy.config import INSIDE_A_WORKER
+from maggy.engines.interrupts import interrupts
+from maggy.engines.processes import WorkerProcesses, thread_env, usable_cores
+from maggy.engines.session import Session
+from maggy.wire.messages import Setup
+from maggy.worker.captures import large_captures
+from maggy.worker.datasets import DataFile
+from maggy.worker.output import tail
+from maggy.worker.payload import dump_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from maggy.engines.job import Job
+    from maggy.events import Event
+
+__all__ = ["LocalEngine"]
+
+_LAST_LINES = 20
+
+
+class LocalEngine:
+    """Runs trials in ``num_workers`` subprocesses of this machine.
+
+    Args:
+        train_fn: The training function.
+        provided: model, train_set and test_set, as far as given.
+
+    Raises:
+        UnpicklableError: One of them cannot be sent to a worker.
+        ConfigError: There is no room for the data sets.
+    """
+
+    def __init__(self, train_fn: Callable[..., Any], provided: Mapping[str, Any]) -> None:
+        sets = {name: value for name, value in provided.items() if name != "model"}
+        self._payload = dump_payload(train_fn, model=provided.get("model"))
+        for name, size in large_captures(train_fn, len(self._payload)):
+            warnings.warn(
+                f"your training function carries {size / 1e6:,.0f} MB in `{name}` to every "
+                f"worker: pass it as `train_set`, which the workers share.",
+                stacklevel=3,
+            )
+        self._data = DataFile.publish(sets) if sets else None
+
+    def run(self, job: Job, feed: Callable[[Sequence[Event]], None]) -> None:
+        """See ``maggy.engines.job.Engine``."""
+        setup = Setup(
+            sys_path=sys.path,
+            cwd=str(Path.cwd()),
+            log_dir=str(job.trial_logs),
+            hb_interval=job.hb_interval,
+            plan=job.plan.to_json(),
+            optimization_key=job.optimization_key,
+        )
+        try:
+            session = Session(
+                job, setup, self._payload, lambda left: _Subprocesses(job, self._data, left)
+            )
+            with interrupts(session.cancel):
+                session.run(feed)
+        finally:
+            if self._data is not None:
+                self._data.close()
+
+
+class _Subprocesses:
+    """The staff of the local engine."""
+
+    def __init__(self, job: Job, data: DataFile | None, left: Callable[[str, str], None]) -> None:
+        self._data = data
+        self._logs: Path = job.trial_logs.parent / "workers"
+        self._logs.mkdir(mode=0o700, exist_ok=True)
+        self._env = {
+            **thread_env(usable_cores(), job.num_workers),
+            INSIDE_A_WORKER: "1",
+        }
+        self._processes = WorkerProcesses(on_exit=lambda worker, pid, code, how: left(worker, how))
+
+    def hire(self, worker: str, address: tuple[str, int], key: bytes) -> None:
+        """Start a worker process."""
+        host, port = address
+        fds = () if self._data is None else (self._data.fd,)
+        bootstrap: dict[str, str | int] = {
+            "host": host,
+            "port": port,
+            "key": key.hex(),
+            "worker": worker,
+        }
+        if self._data is not None:
+            bootstrap["data_fd"] = self._data.fd
+        self._processes.start(
+            worker, bootstrap=bootstrap, env=self._env, pass_fds=fds, output=self._log(worker)
+        )
+
+    def fire(self, worker: str) -> None:
+        """Kill the process and all its children."""
+        self._processes.kill(worker)
+
+    def last_words(self, worker: str) -> str:
+        """The last lines of the process's own output."""
+        return tail(self._log(worker), _LAST_LINES)
+
+    def close(self) -> None:
+        """Kill and reap every process; keep what they printed outside trials, if anything."""
+        self._processes.close()
+        for log in self._logs.glob("*.log"):
+            if not log.stat().st_size:
+                log.unlink()
+        if not any(self._logs.iterdir()):
+            self._logs.rmdir()
+
+    def _log(self, worker: str) -> Path:
+        return self._logs / f"{worker}.log"

@@ -1,0 +1,1 @@
+"""Contract tests that any optimizer, policy, store or engine inherits."""

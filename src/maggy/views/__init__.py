@@ -1,0 +1,1 @@
+"""What people see: folds over the event log, live or finished."""

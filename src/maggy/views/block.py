@@ -1,0 +1,218 @@
+"""The display in a terminal: one block, redrawn in place."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+from rich.color import ColorSystem
+from rich.style import Style
+
+from maggy.events import (
+    CancelRequested,
+    EngineFailed,
+    OptimizerFailed,
+    SearchExhausted,
+    TrialFailed,
+    TrialStopped,
+    WorkerLost,
+)
+from maggy.trial import TrialStatus
+from maggy.views.closing import closing, failure
+from maggy.views.forecast import time_left
+from maggy.views.news import headline, sentence
+from maggy.views.wording import clock, configuration, number, one_line, roughly
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from maggy.core.summary import Summary
+    from maggy.events import Event
+    from maggy.views.progress import Output
+
+__all__ = ["BlockDisplay"]
+
+_INTERVAL = 0.2
+"""Seconds between two drawings."""
+
+_WIDEST = 100
+"""Columns that title and bar take at most; the other lines take what there is."""
+
+_MEMORY = 3
+"""How many of the last events are shown."""
+
+Line = list[tuple[str, str]]
+"""Pieces of one line: a text and the name of its style."""
+
+_STYLES = {
+    "": Style(),
+    "name": Style(bold=True),
+    "faint": Style(dim=True),
+    "best": Style(bold=True, color="green"),
+    "bar": Style(color="green"),
+    "bad": Style(color="red"),
+    "stop": Style(color="yellow"),
+    "busy": Style(color="cyan"),
+}
+
+_SYSTEMS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+    "windows": ColorSystem.WINDOWS,
+}
+
+_TONES: dict[type[Event], str] = {
+    TrialStopped: "stop",
+    TrialFailed: "bad",
+    WorkerLost: "bad",
+    OptimizerFailed: "bad",
+    EngineFailed: "bad",
+    SearchExhausted: "",
+    CancelRequested: "stop",
+}
+"""What is shown of the last events, and how; ends of trials are seen in the counts."""
+
+
+class BlockDisplay:
+    """A ``Display`` that redraws one block.
+
+    Args:
+        output: Where to write.
+        console: Knows the terminal's width and colours.
+        path: The run's folder, or None.
+    """
+
+    def __init__(self, output: Output, console: Console, path: Path | None) -> None:
+        self._output = output
+        self._console = console
+        self._path = path
+        system = None if console.no_color else console.color_system
+        self._colours = None if system is None else _SYSTEMS[system]
+        self._recent: deque[Line] = deque(maxlen=_MEMORY)
+        self._height = 0
+        self._drawn: float | None = None
+
+    def update(self, summary: Summary, news: Sequence[Event], now: float) -> None:
+        """Redraw the block if it is time to."""
+        self._remember(summary, news)
+        if not summary.config or (self._drawn is not None and now - self._drawn < _INTERVAL):
+            return
+        self._drawn = now
+        self._draw(self._block(summary, now))
+
+    def close(self, summary: Summary) -> None:
+        """Replace the block by the summary."""
+        text = ""
+        for label, words in closing(summary, self._path):
+            head = f"{label:>7}  " if label else ""
+            tone = "best" if label == "best" else "" if label else "name"
+            text += f"{self._colour(head, 'faint')}{self._colour(words, tone)}\n"
+        if story := failure(summary, self._path):
+            text += f"\n{story}\n"
+        self._output.write(f"{self._erase()}{text}")
+        self._height = 0
+
+    def _remember(self, summary: Summary, news: Sequence[Event]) -> None:
+        """Keep the last events that are shown; what they would push out is not even worded."""
+        found: list[Line] = []
+        for event in reversed(news):
+            if len(found) == _MEMORY:
+                break
+            tone = _TONES.get(type(event))
+            text = sentence(event, summary) if tone is not None else None
+            if tone is not None and text is not None:
+                found.append([(f"{clock(event.at):>7}  ", "faint"), (text, tone)])
+        self._recent.extend(reversed(found))
+
+    def _draw(self, lines: list[Line]) -> None:
+        lines = lines[: max(1, self._console.height - 1)]
+        text = "".join(f"{self._paint(line)}\n" for line in lines)
+        self._output.write(f"{self._erase()}{text}")
+        self._height = len(lines)
+
+    def _erase(self) -> str:
+        """Back to the block's first line, and clear from there on."""
+        return f"\x1b[{self._height}F\x1b[J" if self._height else ""
+
+    def _paint(self, line: Line) -> str:
+        """The line with its colours, cut to the terminal's width."""
+        left = self._console.width
+        painted = []
+        for text, style in line:
+            size = cell_len(text)
+            if size > left:
+                text = f"{set_cell_size(text, left - 1)}…" if left > 1 else ""  # noqa: PLW2901
+            painted.append(self._colour(text, style))
+            left -= min(size, left)
+        return "".join(painted)
+
+    def _colour(self, text: str, style: str) -> str:
+        return _STYLES[style].render(text, color_system=self._colours)
+
+    def _block(self, summary: Summary, now: float) -> list[Line]:
+        width = min(self._console.width, _WIDEST)
+        return [
+            _title(summary, now, width),
+            _bar(summary, now, width),
+            _best(summary),
+            _trials(summary),
+            _workers(summary),
+            *self._recent,
+        ]
+
+
+def _title(summary: Summary, now: float, width: int) -> Line:
+    name, time = one_line(summary.name), clock(now)
+    room = width - cell_len(name) - len(time) - 3
+    what = headline(summary)
+    shown = set_cell_size(what if cell_len(what) <= room else "", max(room, 1))
+    return [(name, "name"), ("  ", ""), (shown, "faint"), (" ", ""), (time, "")]
+
+
+def _bar(summary: Summary, now: float, width: int) -> Line:
+    total, ended = summary.num_trials, summary.ended
+    if total is None:
+        return [(f"{ended:,} trials ended", "")]
+    left = time_left(summary, now)
+    words = f"  {ended:,} of {total:,}" + ("" if left is None else f"  {roughly(left)} left")
+    cells = max(4, width - max(len(words), 26))
+    full = min(cells, cells * ended // max(total, 1))
+    return [("━" * full, "bar"), ("─" * (cells - full), "faint"), (words, "")]
+
+
+def _best(summary: Summary) -> Line:
+    best = summary.standing.best
+    if best is None:
+        return [("   best  ", "faint"), ("none yet", "faint")]
+    trial, value = best
+    hparams = configuration(summary.trials[trial].hparams)
+    return [("   best  ", "faint"), (number(value), "best"), (f"  trial {trial}  {hparams}", "")]
+
+
+def _trials(summary: Summary) -> Line:
+    counts = summary.counts
+    parts = [
+        (f"{summary.running:,} running", "busy"),
+        (f"{counts[TrialStatus.COMPLETED]:,} completed", "bar"),
+        (f"{counts[TrialStatus.STOPPED]:,} stopped early", "stop"),
+        (f"{counts[TrialStatus.FAILED]:,} failed", "bad"),
+    ]
+    shown = [part for part in parts if not part[0].startswith("0 ")] or parts[:1]
+    line: Line = [(" trials  ", "faint")]
+    for i, part in enumerate(shown):
+        line += [(" · ", "faint"), part] if i else [part]
+    return line
+
+
+def _workers(summary: Summary) -> Line:
+    crew = summary.crew
+    words = f"{crew.busy} of {crew.here} busy" if crew.workers else "starting"
+    if crew.utilisation is not None:
+        words += f", {crew.utilisation:.0%} of the time"
+    line: Line = [("workers  ", "faint"), (words, "")]
+    return [*line, (f", {len(crew.lost)} lost", "bad")] if crew.lost else line

@@ -1,0 +1,104 @@
+"""What of the events is worth telling, one sentence each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maggy.events import (
+    CancelRequested,
+    EngineFailed,
+    OptimizerFailed,
+    SearchExhausted,
+    TrialFailed,
+    TrialFinished,
+    TrialStopped,
+    WorkerLost,
+)
+from maggy.trial import TrialStatus
+from maggy.views.wording import configuration, number, one_line, seconds
+
+if TYPE_CHECKING:
+    from maggy.core.summary import Summary, TrialRecord
+    from maggy.events import Event
+
+__all__ = ["ENDS", "TROUBLES", "headline", "is_news", "sentence"]
+
+ENDS = (TrialFinished, TrialStopped, TrialFailed)
+TROUBLES = (TrialFailed, WorkerLost, OptimizerFailed, EngineFailed)
+_NEWS = frozenset({*ENDS, *TROUBLES, SearchExhausted, CancelRequested})
+
+
+def is_news(event: Event) -> bool:
+    """Whether people may want to read of this event; as cheap as can be."""
+    return type(event) in _NEWS
+
+
+def headline(summary: Summary) -> str:
+    """What is searched and how, such as ``randomsearch, 40 trials, maximising accuracy``."""
+    config = summary.config
+    parts = [config["optimizer"]] if isinstance(config.get("optimizer"), str) else []
+    if summary.num_trials is not None:
+        parts.append(f"{summary.num_trials:,} trials")
+    verb = "maximising" if summary.maximise else "minimising"
+    parts.append(f"{verb} {one_line(str(config.get('optimization_key', 'metric')))}")
+    return ", ".join(str(part) for part in parts)
+
+
+def sentence(event: Event, summary: Summary) -> str | None:
+    """The event in words, on one line; None if it is not worth telling or came too late.
+
+    Args:
+        event: What happened.
+        summary: The run, in which this event is counted already.
+    """
+    match event:
+        case TrialFinished() | TrialStopped() | TrialFailed():
+            record = summary.trials.get(event.trial)
+            if record is None or record.attempt != event.attempt:
+                return None
+            return _end(event, record, summary)
+        case WorkerLost():
+            return _loss(event, summary)
+        case CancelRequested():
+            return f"interrupted: running trials have {seconds(event.grace)} to leave"
+        case OptimizerFailed():
+            return f"the optimizer failed: {one_line(str(event.error))}"
+        case EngineFailed():
+            return f"the workers failed: {one_line(str(event.error))}"
+        case SearchExhausted():
+            return one_line(event.reason)
+        case _:
+            return None
+
+
+def _end(
+    event: TrialFinished | TrialStopped | TrialFailed, record: TrialRecord, summary: Summary
+) -> str | None:
+    match event:
+        case TrialFinished():
+            best = summary.standing.best
+            mark = " (best so far)" if best is not None and best[0] == record.id else ""
+            what = f"{number(event.value)}{mark}  {configuration(record.hparams)}"
+            return f"trial {record.id} completed: {what}  [{seconds(record.duration)}]"
+        case TrialFailed():
+            error = one_line(str(event.error))
+            return f"trial {record.id} failed: {error}" if _is(record, "FAILED") else None
+        case TrialStopped():
+            reason = one_line(record.stop_reason)
+            return f"trial {record.id} stopped: {reason}" if _is(record, "STOPPED") else None
+
+
+def _is(record: TrialRecord, status: str) -> bool:
+    return record.status is TrialStatus[status]
+
+
+def _loss(event: WorkerLost, summary: Summary) -> str | None:
+    """The loss of a worker; not the natural end of workers when the run is over."""
+    if summary.cancelled or summary.finished is not None:
+        return None
+    waiting = [
+        f"; trial {trial.id} will run again"
+        for trial in summary.trials.values()
+        if trial.status is TrialStatus.PENDING and trial.runs and trial.worker == event.worker
+    ]
+    return f"worker {one_line(event.worker)} lost: {one_line(event.reason)}{''.join(waiting[:1])}"

@@ -1,0 +1,226 @@
+"""What a search returns: a dict to read and an object to explore, for any run, finished or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from maggy.core.summary import Summary
+from maggy.store.folder import DEFAULT_FOLDER, RunFolder, open_run
+from maggy.store.sqlite import SqliteLog, is_live
+from maggy.trial import TrialStatus
+from maggy.views.wording import configuration, count, number, one_line, seconds, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from maggy.core.summary import TrialRecord
+    from maggy.events import Event
+    from maggy.trial import Hparams, Json, Resource, TrialError
+
+__all__ = ["Curve", "Result", "TrialResult", "load_outline", "load_result"]
+
+INTERRUPTED = "interrupted"
+"""The status of a trial that was under way when its run ended."""
+
+
+class Curve(NamedTuple):
+    """A learning curve; ``plot(*trial.curve)`` draws it."""
+
+    steps: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """One configuration and what became of it.
+
+    Attributes:
+        id: Counts from 0.
+        hparams: The configuration.
+        status: completed, stopped, failed, interrupted (under way when the run ended), or, while
+            the run goes on, pending, running, stopping.
+        value: The final value of a completed trial, the last one of a stopped trial, else None.
+        curve: What it reported.
+        budget: The total resource it was to reach, or None.
+        runs: How often it was given to a worker.
+        duration: Seconds that its ended runs took together.
+        worker: Who ran it last.
+        stop_reason: Why it was stopped, a sentence, or ``""``.
+        error: Why it failed, or None.
+        info: The other entries of the returned dict, or None.
+        log_path: The file with its output, or None for a run without a folder.
+    """
+
+    id: int
+    hparams: Hparams
+    status: str
+    value: float | None
+    curve: Curve
+    budget: Resource | None
+    runs: int
+    duration: float
+    worker: str | None
+    stop_reason: str
+    error: TrialError | None
+    info: Mapping[str, Json] | None
+    log_path: Path | None
+
+
+class Result(dict[str, Any]):
+    """The outcome of a search.
+
+    As a dict: ``best_id``, ``best_val``, ``best_hp``, ``worst_id``, ``worst_val``, ``worst_hp``,
+    ``avg`` (all of the same trials: the completed ones, with budgets those at the highest budget
+    reached; stopped ones only if nothing completed; None if there is none), ``num_trials``
+    (configurations started), ``early_stopped``, ``failed`` and ``duration`` (seconds).
+
+    Args:
+        summary: The run, folded.
+        path: The run's folder, or None.
+        unfinished: The outcome of a run whose end is not in the log: ``running`` or ``killed``.
+
+    Attributes:
+        trials: The started trials, by id.
+        path: The run's folder, or None.
+        name: The experiment's name.
+        config: What the log says of the run: its options, space, seed and versions.
+        outcome: completed, exhausted (nothing left to try), failed, interrupted, running, killed.
+        reason: A sentence about the outcome, or ``""``.
+    """
+
+    def __init__(
+        self, summary: Summary, path: Path | None = None, *, unfinished: str = "running"
+    ) -> None:
+        finished = summary.finished
+        self.path = path
+        self.name = summary.name
+        self.config = dict(summary.config)
+        self.outcome = finished.outcome if finished else unfinished
+        self.reason = finished.reason if finished else ""
+        folder = RunFolder(path) if path is not None else None
+        self.trials = [
+            _trial(record, folder, over=self.outcome != "running")
+            for record in sorted(summary.trials.values(), key=lambda record: record.id)
+            if record.runs
+        ]
+        standing = summary.standing
+        best_id, best_val = standing.best or (None, None)
+        worst_id, worst_val = standing.worst or (None, None)
+        super().__init__(
+            best_id=best_id,
+            best_val=best_val,
+            best_hp=None if best_id is None else dict(summary.trials[best_id].hparams),
+            worst_id=worst_id,
+            worst_val=worst_val,
+            worst_hp=None if worst_id is None else dict(summary.trials[worst_id].hparams),
+            avg=standing.average,
+            num_trials=summary.started,
+            early_stopped=summary.counts[TrialStatus.STOPPED],
+            failed=summary.counts[TrialStatus.FAILED],
+            duration=summary.now,
+        )
+
+    def __repr__(self) -> str:
+        counts = [count(self["num_trials"], "trial")]
+        counts += [f"{self['early_stopped']} stopped early"] if self["early_stopped"] else []
+        counts += [f"{self['failed']} failed"] if self["failed"] else []
+        lines = [
+            f"Result of {one_line(self.name)}: {self.outcome} after {seconds(self['duration'])}, "
+            f"{', '.join(counts)}"
+        ]
+        if self["best_id"] is not None:
+            lines += [self._line("best"), self._line("worst"), f"  avg    {number(self['avg'])}"]
+        if self.path is not None:
+            lines.append(f"  run    {self.path}")
+        return "\n".join(lines)
+
+    def _line(self, which: str) -> str:
+        value = number(self[f"{which}_val"])
+        hparams = shorten(configuration(self[f"{which}_hp"]), 200)
+        return f"  {which:<6} {value:<9} trial {self[f'{which}_id']}   {hparams}"
+
+    def to_pandas(self) -> Any:
+        """One row for each trial; hyperparameters are the columns ``hp_<name>``.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            msg = (
+                "`Result.to_pandas` needs pandas, which is not installed. Install maggy with its "
+                "extra `maggy[pandas]`, or pandas alone: pip install pandas"
+            )
+            raise ModuleNotFoundError(msg, name="pandas") from error
+        return pd.DataFrame([_columns(trial) for trial in self.trials])
+
+
+def load_result(run: str | Path, *, folder: str | Path = DEFAULT_FOLDER) -> Result:
+    """The result of any run so far, finished, going on or killed.
+
+    Args:
+        run: The run's folder, its database, its id or the experiment's name; see ``open_run``.
+        folder: Where ids and names are looked up.
+
+    Raises:
+        RunError: There is no such run, or its log is damaged.
+    """
+    place = open_run(run, folder=folder)
+    with SqliteLog.open(place.database) as log:
+        summary, unfinished = _fold(log.read(), place)
+    return Result(summary, place.path, unfinished=unfinished)
+
+
+def load_outline(place: RunFolder) -> tuple[Summary, str]:
+    """A run without its learning curves, which is faster, and what it is if it is not finished.
+
+    Raises:
+        RunError: Its log is missing or damaged.
+    """
+    with SqliteLog.open(place.database) as log:
+        return _fold(log.outline(), place)
+
+
+def _fold(events: Iterable[Event], place: RunFolder) -> tuple[Summary, str]:
+    live = is_live(place.database)  # before reading: a run that ends meanwhile still says so
+    summary = Summary()
+    for event in events:
+        summary.apply(event)
+    return summary, "running" if live else "killed"
+
+
+def _trial(record: TrialRecord, folder: RunFolder | None, *, over: bool) -> TrialResult:
+    ended = record.status.ended
+    return TrialResult(
+        id=record.id,
+        hparams=record.hparams,
+        status=INTERRUPTED if over and not ended else record.status.value,
+        value=record.value,
+        curve=Curve(list(record.steps), list(record.values)),
+        budget=record.budget,
+        runs=record.runs,
+        duration=record.duration,
+        worker=record.worker,
+        stop_reason=record.stop_reason,
+        error=record.error,
+        info=record.info,
+        log_path=folder.log_path(record.id) if folder is not None else None,
+    )
+
+
+def _columns(trial: TrialResult) -> dict[str, Any]:
+    return {
+        "id": trial.id,
+        "status": trial.status,
+        "value": trial.value,
+        "budget": trial.budget,
+        "runs": trial.runs,
+        "duration": trial.duration,
+        "worker": trial.worker,
+        "stop_reason": trial.stop_reason,
+        "error": None if trial.error is None else str(trial.error),
+        **{f"hp_{name}": value for name, value in trial.hparams.items()},
+    }

@@ -1,0 +1,1 @@
+"""What crosses the network: messages, frames, and the proof of the key."""

@@ -1,0 +1,1 @@
+"""What runs where the training runs: reporter, runner, client."""

@@ -1,0 +1,376 @@
+"""The experiment machine: given these events, exactly these commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maggy.commands import (
+    Assign,
+    Finish,
+    GiveUp,
+    Interrupt,
+    Kill,
+    Note,
+    Shutdown,
+    StopTrial,
+    Suggest,
+    Tell,
+)
+from maggy.contracts import Decision
+from maggy.core.failure import Blame, Failure, same_failure
+from maggy.core.machine import ExperimentMachine
+from maggy.core.transitions import WorkerStatus
+from maggy.errors import TransitionError
+from maggy.events import (
+    CancelRequested,
+    EngineFailed,
+    MetricReported,
+    OptimizerFailed,
+    SearchExhausted,
+    Suggested,
+    Tick,
+    TrialFailed,
+    TrialFinished,
+    TrialStopped,
+    WaitSuggested,
+    WorkerJoined,
+    WorkerLost,
+)
+from maggy.trial import Trial, TrialError, TrialStatus
+
+ERROR = TrialError(type="ValueError", message="bad 1")
+
+
+class StopAt:
+    """Stops every trial whose newest loss is above a limit."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.seen: list[int] = []
+
+    def finished(self, trial: Trial) -> None:
+        self.seen.append(trial.id)
+
+    def decide(self, trial: Trial) -> Decision:
+        loss = trial.losses[-1]
+        if loss <= self.limit:
+            return Decision(stop=False)
+        return Decision(
+            stop=True, reason="{loss} too high", threshold=self.limit, losses={"loss": loss}
+        )
+
+
+def machine(num_trials: Any = 3, **options: Any) -> ExperimentMachine:
+    return ExperimentMachine(**{"direction": "min", "num_trials": num_trials, **options})
+
+
+def suggested(trial: Any, at: Any = 0.0, budget: Any = None) -> Suggested:
+    return Suggested(at=at, trial=trial, hparams={"x": float(trial)}, budget=budget)
+
+
+def assign(worker: Any, trial: Any, attempt: Any = 0, budget: Any = None) -> Assign:
+    return Assign(
+        worker=worker, trial=trial, attempt=attempt, hparams={"x": float(trial)}, budget=budget
+    )
+
+
+def finished(trial: Any, value: Any = 1.0, attempt: Any = 0) -> TrialFinished:
+    return TrialFinished(at=1.0, trial=trial, attempt=attempt, value=value)
+
+
+def reported(trial: Any, step: Any, value: Any, attempt: Any = 0) -> MetricReported:
+    return MetricReported(at=1.0, trial=trial, attempt=attempt, step=step, value=value)
+
+
+def play(m: Any, *events: Any) -> Any:
+    commands = []
+    for event in events:
+        commands = list(m.handle(event))
+    return commands
+
+
+def test_a_whole_run_asks_assigns_tells_and_finishes() -> None:
+    """Two trials on one worker: each is asked for, assigned, told of, and the run ends once."""
+    m = machine(num_trials=2)
+    assert play(m, WorkerJoined(at=0.0, worker="w")) == [Suggest(number=0)]
+    assert play(m, suggested(0)) == [assign("w", 0)]
+    assert play(m, finished(0)) == [Tell(trial=0), Suggest(number=1)]
+    assert play(m, suggested(1)) == [assign("w", 1)]
+    assert play(m, finished(1)) == [
+        Tell(trial=1),
+        Shutdown(worker="w"),
+        Finish(outcome="completed"),
+    ]
+    assert m.finish == Finish(outcome="completed")
+    assert [trial.status for trial in m.trials] == [TrialStatus.COMPLETED] * 2
+
+
+def test_one_suggestion_is_asked_for_at_a_time() -> None:
+    """A second idle worker waits for the answer to the first question."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"))
+    assert play(m, WorkerJoined(at=0.0, worker="b")) == []
+    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1)]
+
+
+def test_losses_are_negated_values_when_maximising() -> None:
+    """Optimizers and policies see losses; commands speak the user's own sign."""
+    m = machine(direction="max", policy=StopAt(-0.5), es_min=0)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0), reported(0, 0, 0.7))
+    assert m.trials[0].losses == [-0.7]
+    assert play(m, reported(0, 1, 0.25)) == [
+        StopTrial(worker="w", trial=0, attempt=0, reason="0.25 too high", threshold=0.5)
+    ]
+    assert m.trials[0].threshold == -0.5
+    play(m, TrialStopped(at=2.0, trial=0, attempt=0))
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.STOPPED, -0.25)
+
+
+def test_nothing_is_stopped_before_es_min_trials_completed() -> None:
+    """The policy is not even asked before that; failed trials do not count."""
+    policy = StopAt(0.0)
+    m = machine(num_trials=5, policy=policy, es_min=1)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0))
+    assert play(m, reported(0, 0, 9.0)) == []
+    play(m, TrialFailed(at=1.0, trial=0, attempt=0, error=ERROR), suggested(1))
+    assert play(m, reported(1, 0, 9.0)) == []
+    play(m, finished(1), suggested(2))
+    assert isinstance(play(m, reported(2, 0, 9.0))[0], StopTrial)
+    assert policy.seen == [0, 1]
+
+
+def test_the_policy_looks_at_every_es_interval_th_report() -> None:
+    """With an interval of 3 only the third report is judged."""
+    m = machine(policy=StopAt(0.0), es_min=0, es_interval=3)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0))
+    assert [len(play(m, reported(0, step, 9.0))) for step in range(3)] == [0, 0, 1]
+
+
+def test_a_stop_is_sent_once_and_a_finish_may_cross_it() -> None:
+    """A stopping trial is not judged again; one that ended before the stop came has completed."""
+    m = machine(policy=StopAt(0.0), es_min=0)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0), reported(0, 0, 9.0))
+    assert play(m, reported(0, 1, 9.0)) == []
+    play(m, finished(0, value=2.0))
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.COMPLETED, 2.0)
+
+
+def test_late_messages_are_noted_in_one_place_and_change_nothing() -> None:
+    """Reports and ends of an attempt that is over, of no trial, or twice are ignored."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0), reported(0, 3, 1.0))
+    for late in (
+        reported(0, 3, 5.0),
+        reported(0, 2, 5.0),
+        reported(0, 9, 5.0, attempt=1),
+        reported(7, 0, 5.0),
+        finished(7),
+        finished(0, attempt=4),
+        WorkerLost(at=1.0, worker="nobody", reason="it left"),
+    ):
+        (note,) = play(m, late)
+        assert isinstance(note, Note)
+    assert (m.trials[0].steps, m.trials[0].losses) == ([3], [1.0])
+
+
+def test_a_lost_worker_s_trial_runs_again_with_the_same_hparams() -> None:
+    """It goes to the front, as the next attempt, and what the old worker says is ignored."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), reported(0, 0, 1.0))
+    assert play(m, WorkerLost(at=1.0, worker="a", reason="killed")) == []
+    assert m.trials[0].status is TrialStatus.PENDING
+    assert play(m, WorkerJoined(at=1.0, worker="b")) == [assign("b", 0, attempt=1)]
+    assert isinstance(play(m, finished(0))[0], Note)
+    play(m, reported(0, 0, 4.0, attempt=1))
+    assert m.trials[0].losses == [4.0]
+
+
+def test_a_new_attempt_voids_the_old_curve_from_its_first_step_on() -> None:
+    """An attempt that goes on from a checkpoint keeps what came before it."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    play(m, *(reported(0, step, float(step)) for step in range(4)))
+    play(m, WorkerLost(at=1.0, worker="a", reason="killed"), WorkerJoined(at=1.0, worker="b"))
+    play(m, reported(0, 2, 7.0, attempt=1))
+    assert m.trials[0].steps == [0, 1, 2]
+    assert m.trials[0].losses == [0.0, 1.0, 7.0]
+
+
+def test_a_trial_that_loses_too_many_workers_is_given_up() -> None:
+    """After the limit the engine is asked to fail it, and the search goes on."""
+    m = machine(max_lost=1)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    play(m, WorkerLost(at=1.0, worker="a", reason="killed"), WorkerJoined(at=1.0, worker="b"))
+    (give_up,) = play(m, WorkerLost(at=2.0, worker="b", reason="killed by signal 9"))
+    assert isinstance(give_up, GiveUp)
+    assert "killed by signal 9" in give_up.error.message
+    commands = play(m, TrialFailed(at=2.0, trial=0, attempt=2, error=give_up.error))
+    assert commands == [Tell(trial=0)]
+    assert play(m, WorkerJoined(at=3.0, worker="c")) == [Suggest(number=1)]
+
+
+def test_a_judged_trial_is_not_run_again_when_its_worker_is_lost() -> None:
+    """Its stop was decided: it counts as stopped, with the last loss."""
+    m = machine(policy=StopAt(0.0), es_min=0)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), reported(0, 0, 9.0))
+    assert play(m, WorkerLost(at=1.0, worker="a", reason="killed")) == [Tell(trial=0)]
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.STOPPED, 9.0)
+
+
+def test_exhaustion_ends_the_run_after_the_running_trials() -> None:
+    """The reason is kept as the run's own."""
+    m = machine(num_trials=None)
+    play(m, WorkerJoined(at=0.0, worker="a"), WorkerJoined(at=0.0, worker="b"), suggested(0))
+    assert play(m, SearchExhausted(at=0.0, reason="All seen.")) == []
+    assert play(m, finished(0))[-1] == Finish(outcome="exhausted", reason="All seen.")
+
+
+def test_a_waiting_optimizer_is_asked_again_when_a_trial_ended() -> None:
+    """Wait means: not before something changes."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), WorkerJoined(at=0.0, worker="b"), suggested(0))
+    assert play(m, WaitSuggested(at=0.0)) == []
+    assert play(m, reported(0, 0, 1.0)) == []
+    assert play(m, finished(0)) == [Tell(trial=0), Suggest(number=1)]
+
+
+def test_waiting_for_nothing_ends_the_run_as_failed() -> None:
+    """An optimizer that waits while nothing runs would wait for ever."""
+    m = machine()
+    commands = play(m, WorkerJoined(at=0.0, worker="a"), WaitSuggested(at=0.0))
+    assert commands[-1].outcome == "failed"
+
+
+def test_prefetched_suggestions_wait_for_a_free_worker() -> None:
+    """With a prefetch of one, a suggestion is ready before its worker is."""
+    m = machine(prefetch=1)
+    play(m, WorkerJoined(at=0.0, worker="a"))
+    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1)]
+    assert play(m, suggested(1)) == []
+    assert play(m, finished(0)) == [Tell(trial=0), assign("a", 1), Suggest(number=2)]
+
+
+def test_a_promotion_continues_a_completed_trial() -> None:
+    """Same id, next attempt, larger budget; not counted as another configuration."""
+    m = machine(num_trials=1, promotes=True)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0, budget=1), finished(0))
+    assert play(m, suggested(0, budget=2)) == [assign("a", 0, attempt=1, budget=2)]
+    assert len(m.trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (OptimizerFailed(at=1.0, error=ERROR), "failed"),
+        (EngineFailed(at=1.0, error=ERROR), "failed"),
+        (CancelRequested(at=1.0), "interrupted"),
+    ],
+)
+def test_an_early_end_interrupts_what_runs_and_starts_nothing(event: Any, outcome: Any) -> None:
+    """What ran stays unfinished; the run ends when the last worker is free."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    assert play(m, event) == [Interrupt(worker="a", trial=0, attempt=0)]
+    commands = play(m, TrialStopped(at=1.5, trial=0, attempt=0))
+    assert commands[0] == Shutdown(worker="a")
+    assert commands[1].outcome == outcome
+    assert m.trials[0].status is TrialStatus.PENDING
+
+
+def test_after_the_grace_a_cancelled_run_kills() -> None:
+    """wake_at names the moment; a tick before it does nothing, one at it kills who is busy."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), CancelRequested(at=3.0, grace=1.0))
+    assert m.wake_at() == 4.0
+    assert play(m, Tick(at=3.9)) == []
+    assert play(m, Tick(at=4.0)) == [Kill(worker="a")]
+    commands = play(m, WorkerLost(at=4.1, worker="a", reason="killed"))
+    assert commands == [Finish(outcome="interrupted", reason="The run was interrupted.")]
+    assert m.wake_at() is None
+
+
+def test_a_policy_that_raises_ends_the_run_with_its_error() -> None:
+    """Never swallowed: the reason names the exception."""
+
+    class Broken(StopAt):
+        def decide(self, trial: Any) -> Decision:
+            raise KeyError("oops")
+
+    m = machine(policy=Broken(0.0), es_min=0)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    assert play(m, reported(0, 0, 1.0)) == [Interrupt(worker="a", trial=0, attempt=0)]
+    commands = play(m, TrialStopped(at=1.0, trial=0, attempt=0))
+    assert "KeyError" in commands[-1].reason
+
+
+def test_first_trials_that_fail_alike_end_the_run() -> None:
+    """Messages that differ in numbers only are one mistake; the error is kept whole."""
+    m = machine(num_trials=9, first=3)
+    commands = []
+    play(m, WorkerJoined(at=0.0, worker="a"))
+    for number in range(3):
+        error = TrialError(type="ValueError", message=f"shape ({number},)")
+        play(m, suggested(number))
+        commands = play(m, TrialFailed(at=1.0, trial=number, attempt=0, error=error))
+    assert commands[-1].outcome == "failed"
+    assert m.failure == Failure(
+        blame=Blame.TRIALS, error=TrialError(type="ValueError", message="shape (0,)")
+    )
+
+
+@pytest.mark.parametrize("between", ["success", "other error"])
+def test_one_other_end_among_the_first_keeps_the_run_going(between: Any) -> None:
+    """A single success or a different error shows that not everything is broken."""
+    m = machine(num_trials=9, first=3)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    if between == "success":
+        play(m, finished(0))
+    else:
+        play(m, TrialFailed(at=1.0, trial=0, attempt=0, error=TrialError(type="A", message="")))
+    for number in range(1, 5):
+        play(m, suggested(number))
+        play(m, TrialFailed(at=1.0, trial=number, attempt=0, error=ERROR))
+    assert m.finish is None
+
+
+def test_a_worker_that_serves_once_leaves_after_its_trial() -> None:
+    """It is gone without having been lost, and nothing is asked for it again."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a", once=True), suggested(0))
+    assert play(m, finished(0)) == [Tell(trial=0)]
+    assert m.workers["a"] is WorkerStatus.GONE
+
+
+def test_our_own_illegal_move_raises_with_the_story() -> None:
+    """A worker that joins twice is a bug, and the report is complete by construction."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"))
+    with pytest.raises(TransitionError, match="worker a, which is idle") as caught:
+        m.handle(WorkerJoined(at=1.0, worker="a"))
+    assert len(caught.value.story) == 2
+
+
+def test_a_trial_that_leaves_untold_is_run_again() -> None:
+    """A worker that reports a stop nobody asked for costs an attempt, not the trial."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    assert play(m, TrialStopped(at=1.0, trial=0, attempt=0)) == [assign("a", 0, attempt=1)]
+
+
+def test_events_after_the_end_are_noted() -> None:
+    """Nothing moves any more once the run has finished."""
+    m = machine(num_trials=1)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), finished(0))
+    (note,) = play(m, WorkerLost(at=9.0, worker="a", reason="exited"))
+    assert isinstance(note, Note)
+
+
+def test_failures_are_alike_up_to_numbers() -> None:
+    """Type and text decide, numbers and addresses do not."""
+    a = TrialError(type="E", message="object at 0x7f3a, loss 1.5e-3")
+    b = TrialError(type="E", message="object at 0x1b22, loss 22")
+    assert same_failure([a, b])
+    assert not same_failure([a, TrialError(type="F", message=a.message)])
+    assert not same_failure([a, TrialError(type="E", message="something else")])

@@ -8,7 +8,7 @@ export PYTHON
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench peers clean
 
 # A moved or copied checkout sets up its environment again.
 $(shell [ ! -f .venv/.checkout ] || [ "$$(cat .venv/.checkout)" = "$$(pwd)" ] || rm -f .venv/.ready-*)
@@ -38,9 +38,12 @@ bench: .venv/.ready-bench  # Measure, beside Optuna, what docs/benchmarks.md rep
 	@for file in bench/startup.py bench/throughput.py bench/memory.py bench/core_speed.py \
 	  $(wildcard bench/server_load.py); do $(BIN)/python $$file $(ARGS) || exit 1; echo; done
 
+peers: .venv/.ready-bench  # Measure, beside four other tools that it installs (2 GB), the same.
+	@$(BIN)/python bench/peers.py $(ARGS)
+
 clean:                # Remove what make and the tools made; runs in maggy-runs/ stay.
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
-	  .benchmarks .coverage*
+	@rm -rf .venv bench/.venvs build dist .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis .benchmarks .coverage*
 	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready-%: pyproject.toml .ci/venv

@@ -45,7 +45,8 @@ def child(job: str, answer: str) -> None:
     )
     result = experiment.lagom(train_fn=train, config=config)
     peak = peak_kib()
-    folder = Path(result.path)
+    folder = result.path
+    assert folder is not None
     with sqlite3.connect(folder / "run.sqlite") as database:
         query = "SELECT at FROM events WHERE kind = 'TrialFinished' ORDER BY at"
         ends = [at for (at,) in database.execute(query)]

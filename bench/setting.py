@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["arguments", "describe", "in_a_terminal", "spread", "table"]
+__all__ = [
+    "arguments",
+    "describe",
+    "in_a_terminal",
+    "load",
+    "machine",
+    "markdown",
+    "spread",
+    "table",
+]
 
 
 def arguments(doc: str | None) -> argparse.Namespace:
@@ -33,13 +42,20 @@ def arguments(doc: str | None) -> argparse.Namespace:
 def describe(title: str) -> None:
     """Print what is measured, the machine, its load, and the versions."""
     versions = ", ".join(_version(package) for package in ("maggy", "numpy", "optuna"))
-    load = "/".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"# {title}\n")
-    print(f"{_processor()}, {len(_usable())} usable cores, load {load}")
-    print(
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {versions}"
-    )
+    print(f"{machine()}, {versions}, load {load()}")
     print(flush=True)
+
+
+def machine() -> str:
+    """The processor, its usable cores, the system and the Python."""
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{_processor()}, {len(_usable())} usable cores, {system}"
+
+
+def load() -> str:
+    """How many processes wanted to run during the last minute, 5 and 15 minutes."""
+    return "/".join(f"{load:.1f}" for load in os.getloadavg())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -52,10 +68,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(flush=True)
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as a table of a page."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """The median, and the smallest and largest of the repeats."""
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+    """The median, and the smallest and largest of the repeats if they differ."""
+    numbers = (statistics.median(values), min(values), max(values))
+    middle, low, high = (f"{number:,.{digits}f}" for number in numbers)
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def in_a_terminal(script: str, job: str, folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MaggyError,
     )
     from maggy.searchspace import Categorical, Discrete, Double, Integer, Searchspace
+    from maggy.worker.reporter import Reporter
 
 __all__ = [
     "Categorical",
@@ -33,6 +34,7 @@ __all__ = [
     "Integer",
     "MaggyError",
     "OptimizationConfig",
+    "Reporter",
     "Searchspace",
     "experiment",
     "optimizer",
@@ -42,6 +44,7 @@ __version__ = VERSION
 
 _HOMES = {
     "OptimizationConfig": "maggy.config",
+    "Reporter": "maggy.worker.reporter",
     **dict.fromkeys(("Categorical", "Discrete", "Double", "Integer"), "maggy.searchspace"),
     "Searchspace": "maggy.searchspace",
     **dict.fromkeys(("ConfigError", "EarlyStopException", "MaggyError"), "maggy.errors"),

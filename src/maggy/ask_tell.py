@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from maggy.contracts import SearchContext
+from maggy.contracts import Fidelity, MultiFidelityOptimizer, SearchContext
 from maggy.core.machine import ExperimentMachine
 from maggy.core.summary import Summary
 from maggy.engines.advisor import InlineAdvisor
@@ -30,24 +30,73 @@ from maggy.views.result import Result
 from maggy.worker.values import as_metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from maggy.commands import Assign, Interrupt, StopTrial
     from maggy.config import OptimizationConfig
+    from maggy.contracts import Optimizer
     from maggy.events import Event
-    from maggy.trial import Resource, Value
+    from maggy.trial import Json, Resource, Value
+    from maggy.views.recommendation import Recommendation
+    from maggy.worker.injection import Plan
 
-__all__ = ["AskedTrial", "Search", "search_context"]
+__all__ = ["AskedTrial", "Search", "describe_optimizer", "new_machine", "search_context"]
 
 
-def search_context(config: OptimizationConfig, num_workers: int, seed: int) -> SearchContext:
-    """What the optimizer of a new search gets to know."""
+def search_context(
+    config: OptimizationConfig, num_workers: int, seed: int, plan: Plan | None = None
+) -> SearchContext:
+    """What the optimizer of a new search gets to know; without a plan, a user runs the trials.
+
+    Raises:
+        SearchspaceError: The constraints allow less than 1 % of the space.
+    """
+    if config.space.constraints:
+        from numpy.random import default_rng
+
+        config.space.feasible_fraction(default_rng(seed))
     return SearchContext(
         searchspace=config.space,
         num_trials=config.num_trials,
         num_workers=num_workers,
         seed=seed,
+        takes_budget=plan is None or plan.takes_budget,
+        takes_reporter=plan is None or plan.takes_reporter,
     )
+
+
+def new_machine(
+    config: OptimizationConfig,
+    optimizer: Optimizer,
+    *,
+    prefetch: int = 0,
+    first: int | None = None,
+) -> ExperimentMachine:
+    """The machine of a new search with this started optimizer."""
+    rungs, promotes = None, False
+    if isinstance(optimizer, MultiFidelityOptimizer):
+        rungs, promotes = optimizer.rungs, optimizer.fidelity is Fidelity.PROMOTION
+    return ExperimentMachine(
+        direction=config.direction,
+        num_trials=config.num_trials,
+        policy=config.build_policy(),
+        es_min=config.es_min,
+        es_interval=config.es_interval,
+        rungs=rungs,
+        promotes=promotes,
+        prefetch=prefetch,
+        first=first,
+        trial_timeout=config.trial_timeout,
+        time_limit=config.time_limit,
+    )
+
+
+def describe_optimizer(optimizer: Optimizer) -> Mapping[str, Json]:
+    """For the log: what this started optimizer says of the search, and how it uses budgets."""
+    told: dict[str, Json] = {"notes": list(getattr(optimizer, "notes", ()))}
+    if isinstance(optimizer, MultiFidelityOptimizer):
+        told["fidelity"] = optimizer.fidelity.value
+    return told
 
 
 class AskedTrial:
@@ -86,13 +135,7 @@ class Search:
         optimizer = config.build_optimizer()
         workers = config.num_workers or 1
         optimizer.start(search_context(config, workers, seed))
-        machine = ExperimentMachine(
-            direction=config.direction,
-            num_trials=config.num_trials,
-            policy=config.build_policy(),
-            es_min=config.es_min,
-            es_interval=config.es_interval,
-        )
+        machine = new_machine(config, optimizer)
         self._summary = Summary()
         self._began = time.monotonic()
         self._asked = 0
@@ -106,7 +149,12 @@ class Search:
             watch=self._summary.apply,
         )
         self._core.advise(InlineAdvisor(optimizer, config.space, seed, self._clock))
-        described = {**config.describe(), "seed": seed, "num_workers": workers}
+        described = {
+            **config.describe(),
+            **describe_optimizer(optimizer),
+            "seed": seed,
+            "num_workers": workers,
+        }
         self._dispatch(ExperimentStarted(at=0.0, config=described))
 
     @property
@@ -118,6 +166,10 @@ class Search:
     def result(self) -> Result:
         """What was reached so far."""
         return Result(self._summary)
+
+    def recommend(self) -> Recommendation | None:
+        """The told configuration with the best expected value, None before the first."""
+        return self.result.recommended
 
     def ask(self) -> AskedTrial | None:
         """The next trial to run; None when there is none before another one was told.

@@ -52,7 +52,8 @@ class Assign:
 class StopTrial:
     """Tell the worker to leave this trial, and record ``StopDecided``.
 
-    ``threshold`` is in the user's own sign.
+    ``threshold`` and ``final`` are in the user's own sign; a trial with a ``final`` value is
+    complete with it once it has left.
     """
 
     worker: str
@@ -60,20 +61,25 @@ class StopTrial:
     attempt: int
     reason: str
     threshold: float | None = None
+    final: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interrupt:
-    """Tell the worker to leave this trial because the run ends; the trial stays unfinished."""
+    """Tell the worker to leave this trial although nobody judged it: the trial has no result.
+
+    ``reason`` is a clause; by default the run ends, and the trial stays unfinished.
+    """
 
     worker: str
     trial: int
     attempt: int
+    reason: str = "the run ends"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """This trial has lost too many workers: the engine answers with ``TrialFailed``."""
+    """This trial gets no other run: the engine answers with ``TrialFailed``."""
 
     trial: int
     attempt: int

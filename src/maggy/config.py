@@ -11,10 +11,12 @@ import inspect
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from maggy.contracts import MultiFidelityOptimizer
 from maggy.earlystop import resolve_policy
 from maggy.errors import ConfigError
 from maggy.optimizer.initial import Initial
@@ -23,7 +25,7 @@ from maggy.searchspace import Searchspace
 from maggy.searchspace.naming import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from maggy.contracts import Optimizer, StoppingPolicy
     from maggy.trial import Json
@@ -36,6 +38,7 @@ INSIDE_A_WORKER = "MAGGY_WORKER"
 
 _WHOLE_SPACE = ("gridsearch",)
 _NAME_LENGTH = 200
+_RESOURCES = ("cpu", "gpu")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,12 +49,14 @@ class OptimizationConfig:
         searchspace: The ``Searchspace`` to search.
         num_trials: Distinct configurations to run; grid search takes None for the whole grid and
             a number as an upper bound.
-        optimizer: ``"randomsearch"``, ``"gridsearch"`` or an optimizer object.
+        optimizer: ``"randomsearch"``, ``"gridsearch"``, ``"asha"``, ``"hyperband"`` or an
+            optimizer object.
         optimization_key: Name of the metric in a returned dict.
         direction: ``"max"`` or ``"min"``.
         es_interval: The stopping policy looks at a trial after every so many reports.
         es_min: Trials that must have completed before anything is stopped.
-        es_policy: ``"median"``, ``"none"`` or a policy object; not given means ``"median"``.
+        es_policy: ``"median"``, ``"none"`` or a policy object; not given means ``"median"``, and
+            with ASHA and Hyperband, which stop trials themselves, ``"none"``.
         hb_interval: Seconds; the longest silence of a worker.  Delays nothing.
         name: Names the run's folder.
         description: For humans; kept in the log.
@@ -61,7 +66,13 @@ class OptimizationConfig:
         seed: Makes random, Sobol and grid search repeatable bit for bit; drawn when None.
         engine: ``"local"`` (processes on this machine) or ``"inline"`` (this process, for
             debuggers); None chooses.
-        num_workers: Trials at a time; None: usable cores, at most ``num_trials``.
+        num_workers: Trials at a time; None: usable cores, or what ``resources`` allows, at most
+            ``num_trials``.
+        resources: What each worker gets to itself: ``{"gpu": 1}``, ``{"gpu": 0.5}``,
+            ``{"cpu": 4}`` or both; see ``docs/resources.md``.
+        trial_timeout: Seconds that one run of a trial may take: then it fails; None: for ever.
+        time_limit: Seconds after which nothing new is started and running trials are stopped,
+            with what they have reached; None: never.
         folder: Where runs are kept.
         constraints: Conditions between hyperparameters that every configuration meets: functions
             of the hparams dict, or expressions such as ``"kernel <= pool * 2"``.
@@ -89,6 +100,9 @@ class OptimizationConfig:
     seed: int | None = None
     engine: str | None = None
     num_workers: int | None = None
+    resources: Mapping[str, float] | None = None
+    trial_timeout: float | None = None
+    time_limit: float | None = None
     folder: str | Path = "maggy-runs"
     constraints: Sequence[str | Callable[[dict[str, Any]], object]] = ()
     initial: Sequence[Mapping[str, Any]] = ()
@@ -107,12 +121,22 @@ class OptimizationConfig:
     def build_optimizer(self) -> Optimizer:
         """The optimizer of a new run."""
         optimizer = resolve(self.optimizer)
-        return Initial(self.initial, optimizer) if self.initial else optimizer
+        if not self.initial:
+            return optimizer
+        wrap = functools.partial(Initial, self.initial)
+        if isinstance(optimizer, MultiFidelityOptimizer):
+            return optimizer.with_sampler(wrap)
+        return wrap(optimizer)
 
     def build_policy(self) -> StoppingPolicy | None:
         """The stopping policy of a new run: a copy, since a policy learns from its run."""
-        wanted = "median" if self.es_policy is None else copy.deepcopy(self.es_policy)
-        return resolve_policy(wanted, es_min=self.es_min)
+        return resolve_policy(copy.deepcopy(self._policy()), es_min=self.es_min)
+
+    def _policy(self) -> str | StoppingPolicy:
+        if self.es_policy is not None:
+            return self.es_policy
+        rungs = isinstance(resolve(self.optimizer), MultiFidelityOptimizer)
+        return "none" if rungs else "median"
 
     def provided(self) -> dict[str, Any]:
         """What the config hands to the training function beside hyperparameters, by name."""
@@ -128,10 +152,13 @@ class OptimizationConfig:
             "num_trials": self.num_trials,
             "optimizer": _describe(self.optimizer),
             "optimization_key": self.optimization_key,
-            "es_policy": _describe("median" if self.es_policy is None else self.es_policy),
+            "es_policy": _describe(self._policy()),
             "es_min": self.es_min,
             "es_interval": self.es_interval,
             "hb_interval": self.hb_interval,
+            "resources": None if self.resources is None else dict(self.resources),
+            "trial_timeout": self.trial_timeout,
+            "time_limit": self.time_limit,
             "searchspace": self.space.to_json(),
             "initial": [dict(point) for point in self.initial],
         }
@@ -172,11 +199,13 @@ class OptimizationConfig:
             _check_whole("num_workers", self.num_workers, least=1)
         if self.seed is not None:
             _check_whole("seed", self.seed, least=0)
-        interval = self.hb_interval
-        wrong = isinstance(interval, bool) or not isinstance(interval, (int, float))
-        if wrong or not 0 < interval < math.inf:
-            msg = f"`hb_interval > 0` seconds must hold, but got {interval!r}."
-            raise ConfigError(msg)
+        _check_seconds("hb_interval", self.hb_interval)
+        if self.trial_timeout is not None:
+            _check_seconds("trial_timeout", self.trial_timeout)
+        if self.time_limit is not None:
+            _check_seconds("time_limit", self.time_limit)
+        if self.resources is not None:
+            _check_resources(self.resources)
         _check_type("quiet", self.quiet, bool, "True or False")
 
     def _check_texts(self) -> None:
@@ -222,6 +251,52 @@ def _check_whole(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         msg = f"`{name}` must be a whole number >= {least}, but got {value!r}."
         raise ConfigError(msg)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not _is_number(value) or not 0 < value < math.inf:
+        msg = f"`{name} > 0` seconds must hold, but got {value!r}."
+        raise ConfigError(msg)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_resources(resources: object) -> None:
+    wanted = "a dict such as {'gpu': 1} or {'cpu': 4}"
+    if not isinstance(resources, Mapping) or not resources:
+        msg = f"`resources` must be {wanted}, but got {resources!r}."
+        raise ConfigError(msg)
+    for kind, amount in resources.items():
+        if kind not in _RESOURCES:
+            hint = did_you_mean(kind, _RESOURCES)
+            msg = f"`resources` must be {wanted}, but it asks for {kind!r}. {hint}".rstrip()
+            raise ConfigError(msg)
+        if not _is_number(amount) or not 0 < amount < math.inf:
+            msg = (
+                f"`resources[{kind!r}]` must be a number > 0, but got {amount!r}. Leave {kind!r} "
+                f"out to ask for none."
+            )
+            raise ConfigError(msg)
+        _check_share(kind, amount)
+
+
+def _check_share(kind: str, amount: float) -> None:
+    """Whole cores; whole GPUs, or a GPU for a whole number of workers."""
+    if float(amount).is_integer():
+        return
+    if kind == "gpu" and amount < 1:
+        workers = round(1 / amount)
+        if math.isclose(amount * workers, 1, rel_tol=1e-9):
+            return
+        msg = (
+            f"`resources['gpu']` below 1 must be a GPU shared by a whole number of workers, such "
+            f"as 0.5 or 1/3, but got {amount!r}. Write 1/{workers}."
+        )
+        raise ConfigError(msg)
+    msg = f"`resources[{kind!r}]` must be a whole number, but got {amount!r}."
+    raise ConfigError(msg)
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

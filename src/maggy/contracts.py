@@ -5,11 +5,12 @@ Whoever implements one inherits its tests from ``maggy.testing``.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from maggy.searchspace import Searchspace
     from maggy.trial import Exhausted, Suggestion, Trial, Wait
 
-__all__ = ["Decision", "EventLog", "Optimizer", "SearchContext", "StoppingPolicy"]
+__all__ = [
+    "Decision",
+    "EventLog",
+    "Fidelity",
+    "MultiFidelityOptimizer",
+    "Optimizer",
+    "SearchContext",
+    "StoppingPolicy",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +38,16 @@ class SearchContext:
         num_trials: Distinct configurations to run; None means all of a finite space.
         num_workers: How many trials run at a time.
         seed: The run's seed, for whole-run structures such as a Sobol sequence.
+        takes_budget: The training function is told how far to train.
+        takes_reporter: The training function can report while it trains, and be stopped.
     """
 
     searchspace: Searchspace
     num_trials: int | None
     num_workers: int
     seed: int
+    takes_budget: bool = True
+    takes_reporter: bool = True
 
 
 @runtime_checkable
@@ -68,7 +81,38 @@ class Optimizer(Protocol):
         ...
 
     def tell(self, trial: Trial) -> None:
-        """Learn that a run of this trial ended (completed, stopped or failed), in log order."""
+        """Learn that a run of this trial ended (completed, stopped or failed), in log order.
+
+        A trial that was continued is told again, which replaces what was told of it before.
+        """
+        ...
+
+
+class Fidelity(enum.Enum):
+    """How trials come to train longer; see ``docs/asha.md``."""
+
+    PROMOTION = "promotion"
+    """A run trains up to a budget and returns; a promoted trial runs again with a larger one."""
+    STOPPING = "stopping"
+    """A trial trains on and is judged at each rung that its reports reach."""
+    SINGLE = "single"
+    """Each trial runs once, with the largest budget."""
+
+
+@runtime_checkable
+class MultiFidelityOptimizer(Optimizer, Protocol):
+    """An optimizer whose suggestions have budgets.
+
+    Attributes:
+        fidelity: Decided in ``start`` from what the training function takes.
+        rungs: After ``start``: judges every report of every trial, or None.
+    """
+
+    fidelity: Fidelity
+    rungs: StoppingPolicy | None
+
+    def with_sampler(self, wrap: Callable[[Optimizer], Optimizer]) -> Optimizer:
+        """The same, not started, with another source of new configurations: the wrapped one."""
         ...
 
 
@@ -81,12 +125,15 @@ class Decision:
         reason: A sentence for the user; required when ``stop``.  It may name entries of ``losses``
             as ``{name}``: the core fills them in, in the user's own sign.
         threshold: The loss that the trial failed to beat, if there is one.
+        complete: The stopped trial has done all that was wanted of it: it ends as completed, with
+            its newest loss.
         losses: Losses that the sentence mentions.
     """
 
     stop: bool
     reason: str = ""
     threshold: float | None = None
+    complete: bool = False
     losses: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,7 +150,10 @@ class StoppingPolicy(Protocol):
     """
 
     def finished(self, trial: Trial) -> None:
-        """Learn that a trial ended (completed, stopped or failed); once each, in log order."""
+        """Learn that a trial ended (completed, stopped or failed), in log order.
+
+        A trial that was promoted ends again, which replaces what was learned from it before.
+        """
         ...
 
     def decide(self, trial: Trial) -> Decision:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CancelRequested",
+    "CheckpointSaved",
     "EngineFailed",
     "Event",
     "ExperimentFinished",
@@ -129,6 +130,17 @@ class LogWritten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved:
+    """A trial saved a checkpoint at ``step``; ``size`` is in bytes."""
+
+    at: float
+    trial: int
+    attempt: int
+    step: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialFinished:
     """A training function returned ``value``; ``info`` holds the other entries of its dict."""
 
@@ -185,13 +197,18 @@ class TrialStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopDecided:
-    """Record: the trial is told to stop, and why; ``threshold`` is in the user's own sign."""
+    """Record: the trial is told to stop, and why; numbers are in the user's own sign.
+
+    A trial with a ``final`` value has reached its budget and is complete with this value, unless
+    its training function returns another one.
+    """
 
     at: float
     trial: int
     attempt: int
     reason: str
     threshold: float | None = None
+    final: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +222,7 @@ class ExperimentFinished:
 
 Event: TypeAlias = (
     "ExperimentStarted | WorkerJoined | WorkerLost | Suggested | WaitSuggested | SearchExhausted"
-    " | OptimizerFailed | EngineFailed | MetricReported | LogWritten | TrialFinished"
-    " | TrialFailed | TrialStopped | CancelRequested | Tick | TrialStarted | StopDecided"
-    " | ExperimentFinished"
+    " | OptimizerFailed | EngineFailed | MetricReported | LogWritten | CheckpointSaved"
+    " | TrialFinished | TrialFailed | TrialStopped | CancelRequested | Tick | TrialStarted"
+    " | StopDecided | ExperimentFinished"
 )

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from maggy.ask_tell import Search, search_context
+from maggy.ask_tell import Search, describe_optimizer, new_machine, search_context
 from maggy.config import OptimizationConfig, inside_a_worker
+from maggy.contracts import MultiFidelityOptimizer
 from maggy.core.failure import Blame
-from maggy.core.machine import ExperimentMachine
 from maggy.core.summary import Summary
 from maggy.engines.inline import InlineEngine
 from maggy.engines.job import Job
 from maggy.engines.local import LocalEngine
 from maggy.engines.processes import usable_cores
+from maggy.engines.resources import Allotment, allot
 from maggy.engines.seeds import draw_seed
 from maggy.errors import ConfigError, ExperimentFailed, ExperimentInterrupted, OptimizerError
 from maggy.events import ExperimentStarted
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from maggy.contracts import Optimizer
+    from maggy.core.machine import ExperimentMachine
     from maggy.engines.job import Engine
     from maggy.events import Event
     from maggy.store.folder import RunFolder
@@ -58,6 +60,7 @@ class _Choices:
 
     engine: str
     workers: int
+    allotment: Allotment
     seed: int
     now: datetime
 
@@ -66,6 +69,7 @@ class _Choices:
         return {
             "engine": self.engine,
             "num_workers": self.workers,
+            "resources": self.allotment.describe(self.workers),
             "seed": self.seed,
             "version": VERSION,
             "python": platform.python_version(),
@@ -90,14 +94,14 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
         OptimizerError: The optimizer or the stopping policy raised.
     """
     _check_config(config)
-    calling = _plan(train_fn, config)
-    choices = _choose(config)
     optimizer = config.build_optimizer()
-    optimizer.start(search_context(config, choices.workers, choices.seed))
+    calling = _plan(train_fn, config, budgets=isinstance(optimizer, MultiFidelityOptimizer))
+    choices = _choose(config)
+    optimizer.start(search_context(config, choices.workers, choices.seed, calling))
     machine = _machine(config, optimizer, choices.workers)
     engine = _ENGINES[choices.engine](train_fn, config.provided())
     folder = create_run(config.folder, config.name, now=choices.now)
-    described = {**config.describe(), **choices.describe(), "train_fn": callable_name(train_fn)}
+    described = _describe(train_fn, config, optimizer, choices)
     with SqliteLog.create(folder.database) as log:
         job = Job(
             machine=machine,
@@ -111,6 +115,8 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
             hb_interval=config.hb_interval,
             num_workers=choices.workers,
             trial_logs=folder.trials,
+            checkpoints=folder.checkpoints,
+            allotment=choices.allotment,
         )
         summary = _run(engine, job, folder, quiet=config.quiet)
     result = Result(summary, folder.path)
@@ -151,30 +157,64 @@ def _check_config(config: object) -> None:
         raise ConfigError(msg)
 
 
-def _plan(train_fn: Callable[..., Any], config: OptimizationConfig) -> Plan:
+def _plan(train_fn: Callable[..., Any], config: OptimizationConfig, *, budgets: bool) -> Plan:
     calling = plan(
         train_fn,
         hyperparameters=tuple(config.space),
         provided=tuple(config.provided()),
         conditional=tuple(name for name, kind in config.space.items() if kind.when),
+        multi_fidelity=budgets,
     )
+    doubts = []
     if calling.takes_nothing:
-        warnings.warn(
-            f"`{callable_name(train_fn)}` takes no parameters, so every trial trains the same. "
-            "Let it take `hparams`, or hyperparameters by name.",
-            stacklevel=3,
+        doubts.append(
+            "takes no parameters, so every trial trains the same. Let it take `hparams`, or "
+            "hyperparameters by name."
         )
+    if budgets and not calling.takes_budget and not calling.takes_reporter:
+        doubts.append(
+            "takes neither `budget` nor `reporter`, so each configuration is trained once, as if "
+            "at `resource_max`. For short runs of most configurations let it take `budget`, the "
+            "epochs to have trained on return, or `reporter`, and call "
+            "`reporter.broadcast(metric)` after each epoch."
+        )
+    if doubts:
+        name = f"`{callable_name(train_fn)}`"
+        warnings.warn(" ".join(f"{name} {doubt}" for doubt in doubts), stacklevel=3)
     return calling
+
+
+def _describe(
+    train_fn: Callable[..., Any],
+    config: OptimizationConfig,
+    optimizer: Optimizer,
+    choices: _Choices,
+) -> dict[str, Json]:
+    """The run as the first event of its log tells it."""
+    notes = [*getattr(optimizer, "notes", ()), *choices.allotment.notes(choices.workers)]
+    return {
+        **config.describe(),
+        **describe_optimizer(optimizer),
+        **choices.describe(),
+        "notes": notes,
+        "train_fn": callable_name(train_fn),
+    }
 
 
 def _choose(config: OptimizationConfig) -> _Choices:
     engine = config.engine or "local"
-    workers = config.num_workers or (1 if inside_a_worker() else usable_cores())
+    cores = usable_cores()
+    allotment = allot(config.resources, cores=cores)
+    default = 1 if inside_a_worker() else allotment.limit or cores
+    workers = allotment.workers(config.num_workers, default)
+    if engine == "inline":  # nothing is hidden from this process
+        allotment = Allotment(asked=allotment.asked)
     if config.num_trials is not None:
         workers = min(workers, config.num_trials)
     return _Choices(
         engine=engine,
         workers=1 if engine == "inline" else workers,
+        allotment=allotment,
         seed=draw_seed() if config.seed is None else config.seed,
         now=datetime.now(UTC),
     )
@@ -182,12 +222,9 @@ def _choose(config: OptimizationConfig) -> _Choices:
 
 def _machine(config: OptimizationConfig, optimizer: Optimizer, workers: int) -> ExperimentMachine:
     first = max(_FIRST_TRIALS, workers)
-    return ExperimentMachine(
-        direction=config.direction,
-        num_trials=config.num_trials,
-        policy=config.build_policy(),
-        es_min=config.es_min,
-        es_interval=config.es_interval,
+    return new_machine(
+        config,
+        optimizer,
         prefetch=0 if getattr(optimizer, "suggests_inline", False) else 1,
         first=first if config.num_trials is None else min(first, config.num_trials),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from maggy import demo, experiment
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from maggy import Reporter
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +59,7 @@ def test_training_function_reports_every_epoch() -> None:
         "activation": "relu",
     }
     assert set(hparams) == set(demo.searchspace)
-    returned = demo.train(hparams, Listener(), train_set, valid_set, seed=0)
+    returned = demo.train(hparams, cast("Reporter", Listener()), train_set, valid_set, seed=0)
     assert [step for step, _ in reported] == list(range(demo.EPOCHS))
     assert returned == reported[-1][1] > 0.9 > reported[0][1]
 

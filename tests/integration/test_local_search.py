@@ -148,8 +148,8 @@ def test_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = client.execute()
     outputs = done.cells[1].outputs
     assert outputs[-1]["data"]["text/plain"] == "6"
-    streamed = "".join(output.get("text", "") for output in outputs)
-    assert "6 completed" in streamed
+    shown = "".join(output.get("data", {}).get("text/plain", "") for output in outputs)
+    assert "6 completed" in shown
 
 
 def test_output_is_caught_on_descriptor_level(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ WRITER = """
     count = len(log)
     while True:
         for _ in range(count % 5 + 1):
-            log.append(LogWritten(at=float(count), trial=count, attempt=0, text="x" * (count % 900)))
+            text = "x" * (count % 900)
+            log.append(LogWritten(at=float(count), trial=count, attempt=0, text=text))
             count += 1
         log.commit()
         sys.stdout.write(f"{count}\\n")

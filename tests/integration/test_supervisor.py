@@ -186,6 +186,14 @@ supervisor.main(int(sys.argv[1]), {read})
     assert all(map(alive, group.pids))
 
 
+def test_descendants_are_killed_without_their_ancestor(group: Group) -> None:
+    """Those in its group and those that left it; the process itself lives."""
+    supervisor.kill_descendants(group.pid)
+    wait_until(lambda: not any(map(alive, group.pids[1:])))
+    assert alive(group.pid)
+    supervisor.kill_descendants(group.pid)
+
+
 def test_killing_what_is_gone_is_nothing(group: Group) -> None:
     """Groups that do not exist are passed over, the others die with their trees."""
     supervisor.kill_groups([group.pid, 4_000_000])

@@ -270,14 +270,15 @@ def test_a_trial_that_leaves_by_all_means_does_not_end_the_worker(driver: Driver
 
 
 def test_with_the_driver_gone_worker_and_children_are_gone(driver: Driver) -> None:
-    """A worker in the middle of a trial kills itself and its children at once."""
+    """A worker in the middle of a trial kills itself and its children at once, wherever."""
 
     def function(reporter: Any) -> None:
         import subprocess
         import time
 
         child = subprocess.Popen(["sleep", "600"])
-        reporter.broadcast(child.pid)
+        moved = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        reporter.broadcast(child.pid, moved=moved.pid)
         time.sleep(600)
 
     driver.start(function, "reporter")
@@ -286,7 +287,10 @@ def test_with_the_driver_gone_worker_and_children_are_gone(driver: Driver) -> No
     assert isinstance(report, Report)
     driver.socket.close()
     assert driver.process.wait(2) == -signal.SIGKILL
-    wait_until_gone(int(report.points[0][1]))
+    _, child, others = report.points[0]
+    assert others is not None
+    wait_until_gone(int(child))
+    wait_until_gone(int(others["moved"]))
 
 
 def test_an_idle_worker_goes_with_its_driver(driver: Driver) -> None:

@@ -56,6 +56,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
         others=st.none() | st.dictionaries(TEXT, NUMBER, max_size=3),
     ),
     st.builds(ev.LogWritten, **RUN, text=TEXT),
+    st.builds(ev.CheckpointSaved, **RUN, step=WHOLE, size=WHOLE),
     st.builds(ev.TrialFinished, **RUN, value=NUMBER, info=st.none() | OBJECT),
     st.builds(ev.TrialFailed, **RUN, error=ERROR),
     st.builds(ev.TrialStopped, **RUN),

@@ -41,7 +41,7 @@ from maggy.events import (
     WorkerLost,
 )
 from maggy.store.sqlite import SqliteLog
-from maggy.trial import TrialError, TrialStatus
+from maggy.trial import TrialError, TrialStatus, resource_at
 from maggy.views.result import Result
 
 if TYPE_CHECKING:
@@ -69,17 +69,31 @@ class Gambler:
         return Decision(stop=stop, reason="bad luck" if stop else "", threshold=0.5)
 
 
+class Rungs:
+    """A trial with reports up to its budget is complete."""
+
+    def finished(self, trial: Trial) -> None:
+        """Learn nothing."""
+
+    def decide(self, trial: Trial) -> Decision:
+        """Compare what its steps say with its budget."""
+        full = trial.budget is not None and resource_at(trial.steps) >= trial.budget
+        return Decision(stop=full, complete=full, reason="it is full" if full else "")
+
+
 class World:
     """Workers that report, finish, fail, obey and die by chance, around a real machine."""
 
-    def __init__(self, seed: int, *, promotes: bool) -> None:
+    def __init__(self, seed: int, *, promotes: bool, stops: bool = False) -> None:
         self.rng = random.Random(seed)
         self.promotes = promotes
+        self.stops = stops
         self.machine = ExperimentMachine(
             direction="max",
             num_trials=SIZE,
             policy=Gambler(self.rng),
             es_min=0,
+            rungs=Rungs() if stops else None,
             promotes=promotes,
             prefetch=1,
             max_lost=1,
@@ -93,6 +107,8 @@ class World:
     def run(self) -> None:
         """Play until the machine has finished."""
         config: dict[str, Any] = {"direction": "max", "num_trials": SIZE, "version": "2"}
+        if self.stops:
+            config["fidelity"] = "stopping"
         self.hear(ExperimentStarted(at=0.0, config=config))
         for _ in range(2):
             self.join()
@@ -101,19 +117,23 @@ class World:
                 return
             self.at += self.rng.random()
             self.step()
-        self.hear(CancelRequested(at=self.at, grace=0.0))
-        self.hear(Tick(at=self.at + 1.0))
+        self.cancel()
         assert self.machine.finish is not None, "a cancelled run ends"
 
     def step(self) -> None:
         """Let one thing happen."""
         if self.rng.random() < 0.004:
-            self.hear(CancelRequested(at=self.at, grace=0.0))
-            self.hear(Tick(at=self.at + 1.0))
+            self.cancel()
         elif not self.running or self.rng.random() < 0.02:
             self.join()
         else:
             self.play(self.rng.choice(sorted(self.running)))
+
+    def cancel(self) -> None:
+        """The user interrupts, and the grace is over at once."""
+        self.hear(CancelRequested(at=self.at, grace=0.0))
+        self.at += 1.0
+        self.hear(Tick(at=self.at))
 
     def join(self) -> None:
         """A new worker comes; one in four leaves after its first trial."""
@@ -130,8 +150,10 @@ class World:
             self.lose(worker)
             if self.rng.random() < 0.5:  # a message that was under way when the worker died
                 self.hear(TrialFinished(**about, value=9.0))
-        elif worker in self.told and luck < 0.6:
+        elif worker in self.told and luck < 0.4:
             self.leave(worker, TrialStopped(**about))
+        elif worker in self.told and luck < 0.6:  # it ended before the order to stop arrived
+            self.leave(worker, TrialFinished(**about, value=2.0))
         elif luck < 0.12:
             self.leave(worker, TrialFailed(**about, error=TrialError(type="E", message=str(step))))
         elif luck < 0.3:
@@ -171,8 +193,8 @@ class World:
                 self.running[command.worker] = (command.trial, command.attempt, first)
             case StopTrial():
                 run = {"trial": command.trial, "attempt": command.attempt}
-                reason, threshold = command.reason, command.threshold
-                self.log.append(StopDecided(at=self.at, reason=reason, threshold=threshold, **run))
+                run |= {"threshold": command.threshold, "final": command.final}
+                self.log.append(StopDecided(at=self.at, reason=command.reason, **run))
                 self.told.add(command.worker)
             case Interrupt():
                 self.told.add(command.worker)
@@ -202,7 +224,7 @@ class World:
                 return Suggested(at=self.at, trial=trial.id, hparams=trial.hparams, budget=budget)
         if number >= SIZE:
             return SearchExhausted(at=self.at, reason="enough")
-        first = 1 if self.promotes else None
+        first = 1 if self.promotes else 5 if self.stops else None
         return Suggested(at=self.at, trial=number, hparams={"x": number}, budget=first)
 
 
@@ -255,10 +277,10 @@ def check_views(log: SqliteLog, result: Result) -> None:
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 2**32), st.booleans())
-def test_log_machine_summary_and_views_agree(seed: int, promotes: bool) -> None:
+@given(st.integers(0, 2**32), st.sampled_from(["plain", "promotion", "stopping"]))
+def test_log_machine_summary_and_views_agree(seed: int, kind: str) -> None:
     """At the end of any run they agree on each trial, and the outline on all but curves."""
-    world = World(seed, promotes=promotes)
+    world = World(seed, promotes=kind == "promotion", stops=kind == "stopping")
     world.run()
     summary = fold(world.log)
     check_machine(world.machine, summary)
@@ -271,16 +293,16 @@ def test_log_machine_summary_and_views_agree(seed: int, promotes: bool) -> None:
         outline = Result(fold(list(log.outline())))
     assert dict(outline) == dict(result)
     for short, whole in zip(outline.trials, result.trials, strict=True):
-        assert (short.status, short.value, short.duration) == (
-            *(whole.status, whole.value, whole.duration),
+        assert (short.status, short.value, short.budget, short.duration) == (
+            *(whole.status, whole.value, whole.budget, whole.duration),
         )
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 2**32), st.floats(0, 1))
-def test_log_views_of_unfinished_runs_agree(seed: int, share: float) -> None:
+@given(st.integers(0, 2**32), st.floats(0, 1), st.sampled_from(["plain", "stopping"]))
+def test_log_views_of_unfinished_runs_agree(seed: int, share: float, kind: str) -> None:
     """A log cut off anywhere, as by a killed driver, reads the same through SQL."""
-    world = World(seed, promotes=False)
+    world = World(seed, promotes=False, stops=kind == "stopping")
     world.run()
     events = world.log[: max(1, int(share * len(world.log)))]
     with SqliteLog.in_memory() as log:

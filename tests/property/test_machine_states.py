@@ -1,12 +1,13 @@
 """The experiment machine under every order of events that hypothesis can think of.
 
 ``Play`` is a tiny model of the world: workers that join, report, finish, fail, leave when told to,
-and die; an optimizer that answers late; messages that come twice or too late.  One invariant for
-each state, and planted bugs that these invariants have to catch.
+and die; an optimizer that answers late, promotes, or waits; messages that come twice or too late.
+One invariant for each state, and planted bugs that these invariants have to catch.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, assert_never
 
 import pytest
@@ -46,6 +47,7 @@ from maggy.events import (
     TrialFailed,
     TrialFinished,
     TrialStopped,
+    WaitSuggested,
     WorkerJoined,
     WorkerLost,
 )
@@ -65,23 +67,51 @@ class StopOdd:
         return Decision(stop=odd, reason="odd" if odd else "")
 
 
+class CompleteAtEight:
+    """A trial that reports 8 has reached its budget."""
+
+    def finished(self, trial: Any) -> None:
+        assert trial.status in ENDED
+
+    def decide(self, trial: Any) -> Any:
+        full = trial.losses[-1] == 8
+        return Decision(stop=full, complete=full, reason="full" if full else "")
+
+
 class Play(RuleBasedStateMachine):
     """The world around one machine; ``make`` builds the machine under test."""
 
     make = staticmethod(ExperimentMachine)
 
     @initialize(
-        num_trials=st.integers(1, 6), prefetch=st.integers(0, 2), max_lost=st.integers(0, 2)
+        num_trials=st.integers(1, 6),
+        prefetch=st.integers(0, 2),
+        max_lost=st.integers(0, 2),
+        promotes=st.booleans(),
+        trial_timeout=st.sampled_from([None, 4.0]),
+        time_limit=st.sampled_from([None, None, 15.0, 30.0]),
     )
-    def begin(self, num_trials: Any, prefetch: Any, max_lost: Any) -> None:
+    def begin(
+        self,
+        num_trials: Any,
+        prefetch: Any,
+        max_lost: Any,
+        promotes: Any,
+        trial_timeout: Any,
+        time_limit: Any,
+    ) -> None:
         self.options = {
             "direction": "min",
             "num_trials": num_trials,
             "policy": StopOdd(),
             "es_min": 1,
+            "rungs": CompleteAtEight(),
+            "promotes": promotes,
             "prefetch": prefetch,
             "max_lost": max_lost,
             "first": 3,
+            "trial_timeout": trial_timeout,
+            "time_limit": time_limit,
         }
         self.machine = self.make(**self.options)
         self.at = 0.0
@@ -94,9 +124,14 @@ class Play(RuleBasedStateMachine):
         self.question: int | None = None
         self.cancelled = False
         self.told: list[int] = []
+        self.promotions: Counter[int] = Counter()
+        self.lost: Counter[int] = Counter()
+        self.waiting_since = -1
         self.finishes = 0
         self.ended: dict[int, Any] = {}
         self.doomed: set[str] = set()
+        self.began: dict[str, float] = {}
+        self.late: set[tuple[int, int]] = set()
 
     def send(self, event: Any) -> None:
         self.history.append(event)
@@ -113,12 +148,20 @@ class Play(RuleBasedStateMachine):
                 pairs = [trial for trial, _ in self.running.values()]
                 assert command.trial not in pairs, "a trial on two workers"
                 assert not self.cancelled, "assigned after the end was asked for"
+                assert not self.over(), "assigned after the time limit"
+                last = (command.trial, command.attempt - 1)
+                assert last not in self.late, "a trial that used up its time runs again"
                 self.running[command.worker] = (command.trial, command.attempt)
+                self.began[command.worker] = self.at
             case StopTrial() | Interrupt():
                 assert self.running[command.worker] == (command.trial, command.attempt)
                 self.stops.add(command.worker)
+                if "trial_timeout" in command.reason:
+                    self.late.add((command.trial, command.attempt))
             case Suggest():
                 assert self.question is None, "two questions at a time"
+                more = command.number < self.options["num_trials"] or self.options["promotes"]
+                assert more, "asked for more configurations than are wanted"
                 self.question = command.number
             case Tell():
                 self.told.append(command.trial)
@@ -142,6 +185,10 @@ class Play(RuleBasedStateMachine):
             case _:
                 assert_never(command)
 
+    def over(self) -> bool:
+        limit = self.options["time_limit"]
+        return limit is not None and self.at >= limit
+
     def now(self) -> Any:
         self.at += 1.0
         return self.at
@@ -160,26 +207,44 @@ class Play(RuleBasedStateMachine):
         self.alive.discard(worker)
         self.stops.discard(worker)
         self.doomed.discard(worker)
-        self.running.pop(worker, None)
+        if worker in self.running:
+            self.lost[self.running.pop(worker)[0]] += 1
         self.send(WorkerLost(at=self.now(), worker=worker, reason="killed"))
 
     @precondition(lambda self: self.question is not None)
-    @rule(exhausted=st.sampled_from([False] * 9 + [True]))
-    def answer(self, exhausted: Any) -> None:
+    @rule(
+        kind=st.sampled_from(["new"] * 6 + ["promote"] * 3 + ["wait", "exhausted"]),
+        data=st.data(),
+    )
+    def answer(self, kind: Any, data: Any) -> None:
         number, self.question = self.question, None
         assert number is not None
-        if exhausted:
+        promotes = self.options["promotes"] and self.machine.finish is None
+        done = self.trials(TrialStatus.COMPLETED) if promotes else []
+        left = number < self.options["num_trials"] or not self.options["promotes"]
+        if done and (kind == "promote" or not left):
+            trial = data.draw(st.sampled_from(done))
+            if self.machine.finish is None:  # else it no longer listens
+                self.ended.pop(trial.id)
+                self.promotions[trial.id] += 1
+                self.lost[trial.id] = 0
+            at, budget = self.now(), self.promotions[trial.id] + 1
+            self.send(Suggested(at=at, trial=trial.id, hparams=trial.hparams, budget=budget))
+        elif kind == "wait" and self.running:
+            self.waiting_since = len(self.told)
+            self.send(WaitSuggested(at=self.now()))
+        elif kind == "exhausted" or not left:
             self.send(SearchExhausted(at=self.now(), reason="All were tried."))
         else:
             self.send(Suggested(at=self.now(), trial=number, hparams={"x": number}))
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), loss=st.integers(0, 9))
-    def report(self, data: Any, loss: Any) -> None:
+    @rule(data=st.data(), loss=st.integers(0, 9), resumes=st.booleans())
+    def report(self, data: Any, loss: Any, resumes: Any) -> None:
         worker = data.draw(st.sampled_from(sorted(self.running)))
         trial, attempt = self.running[worker]
         curve = self.machine.trials[trial]
-        step = curve.steps[-1] + 1 if curve.steps and not curve.fresh else 0
+        step = curve.steps[-1] + 1 if curve.steps and (resumes or not curve.fresh) else 0
         self.send(
             MetricReported(
                 at=self.now(), trial=trial, attempt=attempt, step=step, value=float(loss)
@@ -197,6 +262,7 @@ class Play(RuleBasedStateMachine):
         self.stops.discard(worker)
         ids = {"at": self.now(), "trial": trial, "attempt": attempt}
         if how == "finish":
+            self.late.discard((trial, attempt))  # done, if late
             self.send(TrialFinished(**ids, value=1.0))
         elif how == "fail":
             self.send(TrialFailed(**ids, error=TrialError(type="E", message=str(attempt))))
@@ -227,7 +293,10 @@ class Play(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
+        """Afterwards nothing is overdue, or the loop would spin."""
         self.send(Tick(at=self.now()))
+        wake = self.machine.wake_at()
+        assert wake is None or wake > self.at
 
     # One invariant for each state, and what must hold between them
 
@@ -250,23 +319,24 @@ class Play(RuleBasedStateMachine):
             assert trial.stop_reason
 
     @invariant()
-    def completed_trials_have_a_loss(self) -> None:
-        assert all(trial.loss is not None for trial in self.trials(TrialStatus.COMPLETED))
+    def completed_trials_have_the_loss_that_they_returned_or_had_when_full(self) -> None:
+        for trial in self.trials(TrialStatus.COMPLETED):
+            assert trial.loss in ({1.0, 8.0} if trial.complete else {1.0})
 
     @invariant()
     def stopped_trials_have_a_reason_and_their_last_loss(self) -> None:
         for trial in self.trials(TrialStatus.STOPPED):
             assert trial.stop_reason
-            assert trial.loss == trial.losses[-1]
+            assert trial.loss == (trial.losses[-1] if trial.losses else None)
 
     @invariant()
     def failed_trials_have_an_error(self) -> None:
         assert all(trial.error is not None for trial in self.trials(TrialStatus.FAILED))
 
     @invariant()
-    def ended_trials_are_told_once_and_never_change(self) -> None:
+    def ended_runs_are_told_once_and_change_only_by_promotion(self) -> None:
         ended = {t.id: (t.status, t.loss) for t in self.machine.trials if t.status in ENDED}
-        assert sorted(self.told) == sorted(ended)
+        assert Counter(self.told) == Counter(ended.keys()) + self.promotions
         for trial, end in self.ended.items():
             assert ended[trial] == end
         self.ended = ended
@@ -288,13 +358,38 @@ class Play(RuleBasedStateMachine):
     @invariant()
     def nobody_is_idle_while_there_is_work(self) -> None:
         idle = self.alive - set(self.running)
-        if idle and self.machine.finish is None and not self.cancelled:
-            waiting = self.trials(TrialStatus.PENDING)
-            assert not waiting
-            more = len(self.machine.trials) < self.options["num_trials"]
+        ending = self.cancelled or self.over() or self.machine.failure is not None
+        if idle and self.machine.finish is None and not ending:
+            assert not self.trials(TrialStatus.PENDING)
+            more = self.options["promotes"]
+            more = more or len(self.machine.trials) < self.options["num_trials"]
             exhausted = any(isinstance(event, SearchExhausted) for event in self.history)
-            asked = self.question is not None
-            assert asked or not more or exhausted or self.machine.failure
+            waiting = self.waiting_since == len(self.told) and self.running
+            asked = self.question is not None or waiting
+            assert asked or not more or exhausted
+
+    @invariant()
+    def who_has_used_up_its_time_was_told(self) -> None:
+        if self.machine.finish is not None:
+            return
+        timeout = self.options["trial_timeout"]
+        for worker in self.running:
+            late = timeout is not None and self.at >= self.began[worker] + timeout
+            if late or self.over():
+                assert worker in self.stops
+
+    @invariant()
+    def who_does_not_leave_in_its_grace_is_killed(self) -> None:
+        """A wake-up is due for every late worker that no kill was sent for."""
+        if self.machine.finish is None and self.over() and set(self.running) - self.doomed:
+            assert self.machine.wake_at() is not None
+
+    @invariant()
+    def no_trial_loses_more_workers_than_it_may(self) -> None:
+        for trial in self.machine.trials:
+            assert trial.lost <= self.lost[trial.id]
+            if trial.status not in ENDED:
+                assert trial.lost <= self.options["max_lost"]
 
     @invariant()
     def the_run_ends_once_and_only_when_nothing_is_outstanding(self) -> None:
@@ -303,6 +398,7 @@ class Play(RuleBasedStateMachine):
             assert not self.running
             assert (
                 self.cancelled
+                or self.over()
                 or self.machine.finish.outcome == "failed"
                 or not any(trial.status not in ENDED for trial in self.machine.trials)
             )
@@ -378,10 +474,10 @@ class StartsTooMany(ExperimentMachine):
 class GoesOnAfterCancel(ExperimentMachine):
     """Planted: a cancelled run still hands out what is queued."""
 
-    def _proceed(self) -> Any:
+    def _proceed(self, at: Any) -> Any:
         if self._ending is not None and self._queue and self._idle:
-            return [self._assign(self._queue.popleft(), next(iter(self._idle)))]
-        return super()._proceed()
+            return [self._assign(self._queue.popleft(), next(iter(self._idle)), at)]
+        return super()._proceed(at)
 
 
 class LosesTheEnd(ExperimentMachine):
@@ -391,9 +487,34 @@ class LosesTheEnd(ExperimentMachine):
         return [*super()._conclude(finish), finish]
 
 
+class ForgetsTheTime(ExperimentMachine):
+    """Planted: a run may take for ever."""
+
+    def _interrupt_late(self, at: Any) -> Any:
+        return []
+
+
+class RunsTheLateAgain(ExperimentMachine):
+    """Planted: a trial that used up its time gets another run."""
+
+    def _left_open(self, trial: Any, lost: Any) -> Any:
+        self._late.clear()
+        return super()._left_open(trial, lost)
+
+
+class StopsNobody(ExperimentMachine):
+    """Planted: at the time limit nothing new is started, and that is all."""
+
+    def _stop_all(self, at: Any) -> Any:
+        return []
+
+
 @pytest.mark.parametrize(
     "bug",
     [
+        ForgetsTheTime,
+        RunsTheLateAgain,
+        StopsNobody,
         ForgetsTheLost,
         AssignsTwice,
         BelievesTheLate,

@@ -60,8 +60,11 @@ def spaces(draw: st.DrawFn, kind: st.SearchStrategy[Hyperparameter] = kinds) -> 
     for number in range(draw(st.integers(1, 5))):
         options: dict[str, Any] = {}
         finite_names = [name for name in space if space[name].cardinality]
-        if finite_names and draw(st.booleans()):
-            parents = draw(st.lists(st.sampled_from(finite_names), min_size=1, unique=True))
+        conditional: bool = draw(st.booleans())
+        if finite_names and conditional:
+            parents: list[str] = draw(
+                st.lists(st.sampled_from(finite_names), min_size=1, unique=True)
+            )
             options["when"] = {name: draw(accepted(space[name])) for name in parents}
         base = draw(kind)
         if draw(st.booleans()):

@@ -11,13 +11,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from maggy import errors
+from maggy import cli, earlystop, errors
 from maggy.config import OptimizationConfig
 from maggy.core.transitions import TRIAL_MOVES, WORKER_MOVES, WorkerStatus
+from maggy.earlystop import POLICY_NAMES
+from maggy.optimizer import registry
 from maggy.trial import TrialStatus
 
 ROOT = Path(__file__).parents[2]
@@ -68,17 +71,17 @@ def test_snippets_run(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_snippet_hides(page: Path) -> None:
-    """Python is written in ```python blocks, never as doctest sessions, which nothing runs."""
+    """Python is in ```python blocks, never in doctest sessions, which nothing runs.
+
+    Code of other tools is in ```py blocks, and only where one migrates from them.
+    """
     text = page.read_text()
     assert ">>>" not in text
     assert text.count("```") == 2 * len(FENCE.findall(text))
-    assert {fence[1] for fence in FENCE.finditer(text)} <= {
-        "python",
-        "sh",
-        "sql",
-        "text",
-        "mermaid",
-    }
+    allowed = {"python", "sh", "sql", "text", "mermaid"}
+    if page.name == "migration.md":
+        allowed.add("py")
+    assert {fence[1] for fence in FENCE.finditer(text)} <= allowed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -90,13 +93,28 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_linked() -> None:
-    """Every page of docs/ is reached from the README or from the index of the decisions."""
+    """Every page of docs/ is reached from the index of the pages or that of the decisions."""
+    indices = [ROOT / "docs" / "README.md", ROOT / "docs" / "adr" / "README.md"]
     linked = {
         (page.parent / target.split("#")[0]).resolve()
-        for page in (ROOT / "README.md", ROOT / "docs" / "adr" / "README.md")
+        for page in indices
         for target in re.findall(r"\]\(([^)\s]+\.md)", page.read_text())
     }
-    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} <= linked
+    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert pages - linked <= {indices[0]}
+    assert "(docs/README.md)" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_fragments_exist(page: Path) -> None:
+    """A link to a part of a page names one of its headings."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        path, _, fragment = target.partition("#")
+        if fragment and not target.startswith("https://"):
+            text = FENCE.sub("", (page.parent / path if path else page).read_text())
+            titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            plain = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert fragment in plain, target
 
 
 def test_make_targets_exist() -> None:
@@ -141,6 +159,16 @@ def test_diagram_shows_the_moves_of_trials() -> None:
     }
 
 
+def test_layers_are_those_that_are_checked() -> None:
+    """docs/architecture.md draws the layers that the import contract proves."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    checked = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## Who imports whom")[1]
+    drawn = next(fence[2] for fence in FENCE.finditer(text)).splitlines()
+    for layer, line in zip(checked, drawn, strict=True):
+        assert line.startswith(" · ".join(layer.split(" | ")))
+
+
 def test_every_option_is_documented() -> None:
     """The quickstart's table names every option of the config, and no other."""
     text = (ROOT / "docs" / "quickstart.md").read_text()
@@ -152,6 +180,42 @@ def test_every_option_is_documented() -> None:
     }
     fields = {field.name for field in dataclasses.fields(OptimizationConfig) if field.init}
     assert {option.strip("`") for option in named} == fields
+
+
+def test_every_optimizer_is_documented() -> None:
+    """docs/optimizers.md has a row for each name of an optimizer, with its class, and no other."""
+    text = (ROOT / "docs" / "optimizers.md").read_text()
+    named = dict(re.findall(r'^\| `"(\w+)"` \| `(\w+)` \|', text, re.MULTILINE))
+    assert set(named) == set(registry.names())
+    for optimizer, kind in named.items():
+        assert type(registry.resolve(optimizer)).__name__ == kind
+
+
+def test_every_policy_is_documented() -> None:
+    """docs/early-stopping.md has a row for each name and each public class of a policy."""
+    text = (ROOT / "docs" / "early-stopping.md").read_text()
+    rules = text.split("## The rules")[1].split("## ")[0]
+    assert set(re.findall(r'^\| `"(\w+)"` \|', rules, re.MULTILINE)) == set(POLICY_NAMES)
+    classes = {
+        public for public in earlystop.__all__ if isinstance(getattr(earlystop, public), type)
+    }
+    assert classes <= set(re.findall(r"`(\w+)`", rules))
+
+
+def test_every_command_is_documented() -> None:
+    """docs/command-line.md has a row for each command, and no other."""
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    listed = set(re.findall(r"^\| `maggy (\w+)", text, re.MULTILINE))
+    assert listed == set(cli.main.commands)
+
+
+def test_tools_of_the_benchmark_are_in_its_table() -> None:
+    """The tables that `make peers` writes have a row for every tool, between their markers."""
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    tables = text.split("<!-- peers: begin -->\n")[1].split("<!-- peers: end -->")[0]
+    for tool in ("maggy", "Optuna", "Hyperopt", "Ray Tune", "Syne Tune"):
+        assert re.search(rf"^\| {tool}: ", tables, re.MULTILINE)
+        assert re.search(rf"^\| {tool} \|", tables, re.MULTILINE)
 
 
 def test_every_error_is_documented() -> None:

@@ -8,7 +8,6 @@ a worker would otherwise be idle, or finish.  At most one suggestion is being as
 
 from __future__ import annotations
 
-import traceback
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, assert_never
 
@@ -24,12 +23,16 @@ from maggy.commands import (
     Suggest,
     Tell,
 )
-from maggy.core.failure import Blame, Failure, same_failure
+from maggy.contracts import Decision
+from maggy.core.deadlines import Deadlines
+from maggy.core.failure import Blame, Failure, FirstFailures, raised, too_often_lost
 from maggy.core.losses import Sense
+from maggy.core.panel import Panel
 from maggy.core.transitions import TRIAL_MOVES, WORKER_MOVES, WorkerStatus
 from maggy.errors import TransitionError
 from maggy.events import (
     CancelRequested,
+    CheckpointSaved,
     EngineFailed,
     ExperimentFinished,
     ExperimentStarted,
@@ -48,13 +51,13 @@ from maggy.events import (
     WorkerJoined,
     WorkerLost,
 )
-from maggy.trial import Trial, TrialError, TrialStatus
+from maggy.trial import Trial, TrialError, TrialStatus, overran
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from maggy.commands import Command
-    from maggy.contracts import Decision, StoppingPolicy
+    from maggy.contracts import StoppingPolicy
     from maggy.events import Event
 
 __all__ = ["ExperimentMachine"]
@@ -72,11 +75,14 @@ class ExperimentMachine:
         policy: Judges running trials, or None.
         es_min: Trials that must have completed before the policy is asked.
         es_interval: The policy is asked at every so many reports of a trial.
+        rungs: A multi-fidelity optimizer's own policy, asked at every report, or None.
         promotes: The optimizer may continue completed trials, so it is asked beyond
             ``num_trials`` until it is exhausted.
         prefetch: Suggestions to hold ready while all workers are busy.
         max_lost: Workers that one trial may lose before it counts as failed.
         first: The run ends when all of its first so many trials fail alike; None: never.
+        trial_timeout: Seconds after which a run of a trial has to leave, and fails; or None.
+        time_limit: Seconds after which what runs is stopped and nothing is started; or None.
     """
 
     def __init__(
@@ -87,16 +93,17 @@ class ExperimentMachine:
         policy: StoppingPolicy | None = None,
         es_min: int = 10,
         es_interval: int = 1,
+        rungs: StoppingPolicy | None = None,
         promotes: bool = False,
         prefetch: int = 0,
         max_lost: int = 2,
         first: int | None = None,
+        trial_timeout: float | None = None,
+        time_limit: float | None = None,
     ) -> None:
         self._sense = Sense(direction)
         self._num_trials = num_trials
-        self._policy = policy
-        self._es_min = es_min
-        self._es_interval = es_interval
+        self._panel = Panel(policy, es_min=es_min, es_interval=es_interval, rungs=rungs)
         self._promotes = promotes
         self._prefetch = prefetch
         self._max_lost = max_lost
@@ -107,16 +114,15 @@ class ExperimentMachine:
         self._idle: dict[str, None] = {}
         self._busy: dict[str, Trial] = {}
         self._once: set[str] = set()
-        self._completed = 0
         self._asking = False
+        self._news = False
         self._waiting = False
         self._exhausted: str | None = None
-        self._first = first
-        self._first_failures: list[TrialError] = []
-        self._only_failures = True
+        self._first_failures = FirstFailures(first)
         self._ending: Finish | None = None
         self._failure: Failure | None = None
-        self._deadline: float | None = None
+        self._deadlines = Deadlines(trial_timeout=trial_timeout, time_limit=time_limit)
+        self._late: set[tuple[int, int]] = set()
         self._finish: Finish | None = None
         self._story: deque[Event | Command] = deque(maxlen=_STORY)
 
@@ -136,6 +142,16 @@ class ExperimentMachine:
         return self._workers
 
     @property
+    def promotes(self) -> bool:
+        """Whether completed trials may be continued."""
+        return self._promotes
+
+    @property
+    def ending(self) -> bool:
+        """True from the decision to end the run early on: nothing new is started."""
+        return self._ending is not None
+
+    @property
     def finish(self) -> Finish | None:
         """How the run ended, or None while it goes on."""
         return self._finish
@@ -147,7 +163,7 @@ class ExperimentMachine:
 
     def wake_at(self) -> float | None:
         """When the machine wants a ``Tick``, in seconds of active time, or None."""
-        return None if self._finish else self._deadline
+        return None if self._finish else self._deadlines.wake_at(ending=self.ending)
 
     def handle(self, event: Event) -> Sequence[Command]:
         """Take in one event and say what is to be done now, in order.
@@ -158,8 +174,12 @@ class ExperimentMachine:
         if self._finish is not None:
             return (Note(text=f"{type(event).__name__} after the end was ignored"),)
         self._story.append(event)
+        over = self._ending is None and self._deadlines.over(event.at)
+        if over:
+            self._ending = Finish(outcome="completed", reason=self._deadlines.reason)
         commands = self._apply(event)
-        commands += self._proceed()
+        commands += self._stop_all(event.at) if over else self._interrupt_late(event.at)
+        commands += self._proceed(event.at)
         return commands
 
     def _apply(self, event: Event) -> list[Command]:  # noqa: C901, PLR0912 - one case each
@@ -181,11 +201,11 @@ class ExperimentMachine:
             case EngineFailed():
                 return self._fail(Blame.WORKERS, event.error, "The workers failed")
             case CancelRequested():
-                self._deadline = event.at + event.grace
-                return self._end("interrupted", "The run was interrupted.")
+                at = event.at + event.grace
+                return self._end("interrupted", "The run was interrupted.", kill_at=at)
             case Tick():
-                return self._on_tick(event)
-            case ExperimentStarted() | LogWritten():
+                return [Kill(worker=worker) for worker in self._deadlines.kills(event.at)]
+            case ExperimentStarted() | LogWritten() | CheckpointSaved():
                 pass
             case TrialStarted() | StopDecided() | ExperimentFinished():
                 pass  # records of our own decisions
@@ -200,14 +220,20 @@ class ExperimentMachine:
         if event.trial == len(self._trials):
             trial = Trial(id=event.trial, hparams=event.hparams, budget=event.budget)
             self._trials.append(trial)
-        else:
+        elif self._continuable(event.trial):
             trial = self._trials[event.trial]
             self._move(trial, event)
-            trial.budget = event.budget
-            trial.attempt += 1
+            trial.continue_to(event.budget)
+        else:
+            text = f"it continues trial {event.trial}, which has not completed"
+            return self._optimizer_failed(TrialError(type="Suggestion", message=text))
         self._open[trial.id] = trial
         self._queue.append(trial)
         return []
+
+    def _continuable(self, number: int) -> bool:
+        known = 0 <= number < len(self._trials)
+        return known and self._trials[number].status is TrialStatus.COMPLETED
 
     def _on_no_suggestion(
         self, event: WaitSuggested | SearchExhausted | OptimizerFailed
@@ -216,13 +242,16 @@ class ExperimentMachine:
         if isinstance(event, SearchExhausted):
             self._exhausted = event.reason
         elif isinstance(event, OptimizerFailed):
-            return self._fail(Blame.OPTIMIZER, event.error, "The optimizer failed")
-        elif self._open:
-            self._waiting = True
+            return self._optimizer_failed(event.error)
+        elif self._open or self._news:
+            self._waiting = not self._news  # news since the question: ask again
         else:
             error = TrialError(type="Wait", message="it waits, but no trial is unfinished")
-            return self._fail(Blame.OPTIMIZER, error, "The optimizer failed")
+            return self._optimizer_failed(error)
         return []
+
+    def _optimizer_failed(self, error: TrialError) -> list[Command]:
+        return self._fail(Blame.OPTIMIZER, error, "The optimizer failed")
 
     # Reports
 
@@ -236,38 +265,35 @@ class ExperimentMachine:
             return [_stale(event)]
         trial.steps.append(event.step)
         trial.losses.append(self._sense.flip(event.value))
-        if self._policy is None or trial.status is not TrialStatus.RUNNING or self._ending:
+        late = (trial.id, trial.attempt) in self._late
+        if trial.status is not TrialStatus.RUNNING or self._ending or late:
             return []
-        if self._completed < self._es_min or len(trial.steps) % self._es_interval:
-            return []
-        return self._judge(trial, self._policy)
-
-    def _judge(self, trial: Trial, policy: StoppingPolicy) -> list[Command]:
         try:
-            decision = policy.decide(trial)
+            decision = self._panel.decide(trial)
         except Exception as error:  # noqa: BLE001 - a user's policy: it ends the run, said whole
             return self._policy_failed(error)
-        return self._stop(trial, decision) if decision.stop else []
+        return [] if decision is None else self._stop(trial, decision)
 
     def _stop(self, trial: Trial, decision: Decision) -> list[Command]:
         assert trial.worker is not None
         threshold = decision.threshold
         trial.stop_reason = self._sense.sentence(decision)
         trial.threshold = threshold
+        trial.complete = decision.complete
+        trial.loss = trial.losses[-1] if decision.complete else None
         command = StopTrial(
             worker=trial.worker,
             trial=trial.id,
             attempt=trial.attempt,
             reason=trial.stop_reason,
             threshold=None if threshold is None else self._sense.flip(threshold),
+            final=None if trial.loss is None else self._sense.flip(trial.loss),
         )
         self._move(trial, command)
         return [command]
 
     def _policy_failed(self, error: Exception) -> list[Command]:
-        text = "".join(traceback.format_exception(error))
-        detail = TrialError(type=type(error).__name__, message=str(error), traceback=text)
-        return self._fail(Blame.POLICY, detail, "The stopping policy failed")
+        return self._fail(Blame.POLICY, raised(error), "The stopping policy failed")
 
     # Ends
 
@@ -280,47 +306,31 @@ class ExperimentMachine:
             self._move_worker(trial.worker, event)
             trial.worker = None
         if isinstance(event, TrialFinished):
-            trial.loss = self._sense.flip(event.value)
+            if not (trial.complete and overran(trial.budget, trial.steps)):
+                trial.loss = self._sense.flip(event.value)
         elif isinstance(event, TrialFailed):
-            trial.error = event.error
+            trial.loss, trial.error = None, event.error
         return self._ended(trial)
 
-    def _ended(self, trial: Trial) -> list[Command]:
+    def _ended(self, trial: Trial, *, lost: str = "") -> list[Command]:
         if not trial.status.ended:
-            if self._ending is None:  # it left without having been told to: run it again
-                trial.attempt += 1
-                self._queue.append(trial)
-            return []
+            return self._left_open(trial, lost)
         del self._open[trial.id]
         if trial.status is TrialStatus.STOPPED and trial.losses:
             trial.loss = trial.losses[-1]
-        self._waiting = False
+        self._waiting, self._news = False, True
         commands: list[Command] = [Tell(trial=trial.id)]
         commands += self._count(trial)
-        if self._policy is not None:
-            try:
-                self._policy.finished(trial)
-            except Exception as error:  # noqa: BLE001 - a user's policy: it ends the run
-                commands += self._policy_failed(error)
+        try:
+            self._panel.finished(trial)
+        except Exception as error:  # noqa: BLE001 - a user's policy: it ends the run
+            commands += self._policy_failed(error)
         return commands
 
     def _count(self, trial: Trial) -> list[Command]:
         """Count an end; ends the run when all of the first trials failed alike."""
-        if trial.status is TrialStatus.COMPLETED:
-            self._completed += 1
-        if trial.status is not TrialStatus.FAILED:
-            self._only_failures = False
-        elif self._only_failures and len(self._first_failures) < (self._first or 0):
-            assert trial.error is not None
-            self._first_failures.append(trial.error)
-            if self._failing_alike():
-                count = len(self._first_failures)
-                which = f"All of the first {count} trials" if count > 1 else "The only trial"
-                return self._fail(Blame.TRIALS, self._first_failures[0], f"{which} failed")
-        return []
-
-    def _failing_alike(self) -> bool:
-        return len(self._first_failures) == self._first and same_failure(self._first_failures)
+        mistake = self._first_failures.add(trial)
+        return [] if mistake is None else self._fail(Blame.TRIALS, *mistake)
 
     # Workers
 
@@ -333,39 +343,55 @@ class ExperimentMachine:
             return []
         self._move(trial, event)
         trial.worker = None
+        return self._ended(trial, lost=event.reason)
+
+    def _left_open(self, trial: Trial, lost: str) -> list[Command]:
+        """A run ended without a result; ``lost`` is how it lost its worker, if it did."""
+        late = (trial.id, trial.attempt) in self._late
         trial.attempt += 1
         trial.fresh = True
-        if trial.status.ended:
-            return self._ended(trial)
-        if self._ending:
+        if self._ending is not None:
             return []
-        trial.lost += 1
-        if trial.lost <= self._max_lost:
+        trial.lost += bool(lost)
+        if late:
+            error = self._deadlines.error(trial, self._sense, killed=bool(lost))
+        elif trial.lost > self._max_lost:
+            error = too_often_lost(trial, lost)
+        else:
             self._queue.appendleft(trial)
             return []
-        message = (
-            f"its worker was lost {trial.lost} times; the last one was {event.reason}. "
-            f"maggy does not run it again."
-        )
-        error = TrialError(type="WorkerLost", message=message)
         return [GiveUp(trial=trial.id, attempt=trial.attempt, error=error)]
 
-    def _on_tick(self, event: Tick) -> list[Command]:
-        if self._deadline is None or event.at < self._deadline:
-            return []
-        self._deadline = None
-        return [Kill(worker=worker) for worker in self._busy]
+    # Time
+
+    def _stop_all(self, at: float) -> list[Command]:
+        """The time of the experiment is up: running trials keep what they have reached."""
+        for worker in self._busy:
+            self._deadlines.kill_late(worker, at)
+        decision = Decision(stop=True, reason=self._deadlines.reason)
+        running = [t for t in self._busy.values() if t.status is TrialStatus.RUNNING]
+        return [command for trial in running for command in self._stop(trial, decision)]
+
+    def _interrupt_late(self, at: float) -> list[Command]:
+        """Let those trials leave that have used up their time."""
+        commands: list[Command] = []
+        for worker, reason in self._deadlines.expire(at) if self._ending is None else ():
+            trial = self._busy[worker]
+            if trial.status is TrialStatus.RUNNING:  # else it was told to leave before
+                self._late.add((trial.id, trial.attempt))
+                commands.append(_interrupt(trial, worker, reason))
+        return commands
 
     # What to do next
 
-    def _proceed(self) -> list[Command]:
+    def _proceed(self, at: float) -> list[Command]:
         if self._ending is not None:
             return [] if self._busy else self._conclude(self._ending)
         commands: list[Command] = []
         while self._queue and self._idle:
-            commands.append(self._assign(self._queue.popleft(), next(iter(self._idle))))
+            commands.append(self._assign(self._queue.popleft(), next(iter(self._idle)), at))
         if self._wants_suggestion():
-            self._asking = True
+            self._asking, self._news = True, False
             commands.append(Suggest(number=len(self._trials)))
         elif not self._open and not self._asking and not self._may_ask():
             return commands + self._conclude(self._natural_end())
@@ -381,7 +407,7 @@ class ExperimentMachine:
             return False
         return self._promotes or self._num_trials is None or len(self._trials) < self._num_trials
 
-    def _assign(self, trial: Trial, worker: str) -> Assign:
+    def _assign(self, trial: Trial, worker: str, at: float) -> Assign:
         command = Assign(
             worker=worker,
             trial=trial.id,
@@ -394,6 +420,7 @@ class ExperimentMachine:
         trial.fresh = True
         self._move_worker(worker, command)
         self._busy[worker] = trial
+        self._deadlines.begin(worker, at)
         return command
 
     def _natural_end(self) -> Finish:
@@ -406,21 +433,19 @@ class ExperimentMachine:
             self._failure = Failure(blame=blame, error=error)
         return self._end("failed", f"{what}: {error}")
 
-    def _end(self, outcome: str, reason: str) -> list[Command]:
+    def _end(self, outcome: str, reason: str, *, kill_at: float | None = None) -> list[Command]:
         """Let the run end early: nothing new is started, what runs is interrupted."""
         if self._ending is None:
             self._ending = Finish(outcome=outcome, reason=reason)
-            if self._deadline is None:
-                self._deadline = -1.0  # no grace asked for: at the next tick
-        return [
-            Interrupt(worker=worker, trial=trial.id, attempt=trial.attempt)
-            for worker, trial in self._busy.items()
-        ]
+            kill_at = kill_at or 0.0  # no grace asked for: at the next tick
+        if kill_at is not None:
+            for worker in self._busy:
+                self._deadlines.kill(worker, kill_at)
+        return [_interrupt(trial, worker) for worker, trial in self._busy.items()]
 
     def _conclude(self, finish: Finish) -> list[Command]:
         self._finish = finish
-        gone = WorkerStatus.GONE
-        left = [worker for worker, status in self._workers.items() if status is not gone]
+        left = [w for w, status in self._workers.items() if status is not WorkerStatus.GONE]
         return [*(Shutdown(worker=worker) for worker in left), finish]
 
     # Records
@@ -431,7 +456,10 @@ class ExperimentMachine:
         return trial if trial is not None and trial.attempt == attempt else None
 
     def _move(self, trial: Trial, cause: Event | Command) -> None:
-        moved = TRIAL_MOVES[trial.status].get(type(cause))
+        kind: type[Any] = type(cause)
+        if trial.complete and kind in (TrialStopped, WorkerLost):
+            kind = TrialFinished  # it had reached its budget: however it left, it is complete
+        moved = TRIAL_MOVES[trial.status].get(kind)
         if moved is None:
             self._refuse("trial", trial.id, trial.status.value, cause)
         trial.status = moved
@@ -451,6 +479,7 @@ class ExperimentMachine:
             self._idle.pop(worker, None)
         if moved is not WorkerStatus.BUSY:
             self._busy.pop(worker, None)
+            self._deadlines.forget(worker)
 
     def _refuse(self, kind: str, key: int | str, state: str, cause: Event | Command) -> NoReturn:
         story = [repr(past) for past in self._story if getattr(past, kind, None) == key]
@@ -461,3 +490,7 @@ class ExperimentMachine:
 def _stale(event: Any) -> Note:
     """Late messages are races, not errors; this is the one place that drops them."""
     return Note(text=f"{event!r} was ignored: that attempt is over, or the worker unknown")
+
+
+def _interrupt(trial: Trial, worker: str, reason: str = "the run ends") -> Interrupt:
+    return Interrupt(worker=worker, trial=trial.id, attempt=trial.attempt, reason=reason)

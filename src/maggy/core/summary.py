@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 from maggy.core.crew import Crew
 from maggy.events import (
     CancelRequested,
+    CheckpointSaved,
     EngineFailed,
     ExperimentFinished,
     ExperimentStarted,
@@ -33,7 +34,7 @@ from maggy.events import (
     WorkerJoined,
     WorkerLost,
 )
-from maggy.trial import TrialStatus
+from maggy.trial import TrialStatus, overran, resource_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,14 +60,18 @@ class TrialRecord:
         started: When its first run began, or None; seconds of the run's active time.
         began: When its latest run began, or None.
         duration: Seconds that its ended runs took together.
-        value: The final value of a completed trial, the last one of a stopped trial, else None.
+        reached: The total resource at which ``value`` counts, or None.
+        value: The final value of its last completed run, the last one of a stopped trial, else
+            None.
         steps: Steps reported, ascending.
         values: The value at each of these steps.
         others: What was reported beside the value, by step.
         stop_reason: Why it was told to stop, a sentence, or ``""``.
         threshold: The value that it failed to beat, or None.
+        final: The value that it is complete with although it is told to stop, or None.
         error: Why it failed, or None.
         info: The other entries of the returned dict, or None.
+        checkpoint: Its newest checkpoint, deleted or not; None if it saved none.
         fresh: True until its latest run reports for the first time.
     """
 
@@ -80,14 +85,17 @@ class TrialRecord:
     started: float | None = None
     began: float | None = None
     duration: float = 0.0
+    reached: Resource | None = None
     value: float | None = None
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     others: dict[int, Mapping[str, float]] | None = None
     stop_reason: str = ""
     threshold: float | None = None
+    final: float | None = None
     error: TrialError | None = None
     info: Mapping[str, Json] | None = None
+    checkpoint: CheckpointSaved | None = None
     fresh: bool = True
 
     @property
@@ -192,6 +200,8 @@ class Summary:
                 self._on_suggested(event)
             case StopDecided():
                 self._on_stop_decided(event)
+            case CheckpointSaved():
+                self._on_checkpoint(event)
             case WorkerJoined():
                 self.crew.join(event)
             case WorkerLost():
@@ -226,6 +236,11 @@ class Summary:
         """How many configurations are to be run; None: all of a finite space."""
         number = self.config.get("num_trials")
         return number if isinstance(number, int) else None
+
+    @property
+    def _stops_at_rungs(self) -> bool:
+        """Whether the reports of a trial say how far it came, and not its budget."""
+        return self.config.get("fidelity") == "stopping"
 
     @property
     def ended(self) -> int:
@@ -269,7 +284,7 @@ class Summary:
             self.counts[TrialStatus.PENDING] += 1
             return
         self._move(trial, TrialStatus.PENDING)  # a promotion
-        trial.budget, trial.value, trial.info = event.budget, None, None
+        trial.budget = event.budget
         trial.attempt += 1
 
     def _on_trial_started(self, event: TrialStarted) -> None:
@@ -285,7 +300,7 @@ class Summary:
         trial.attempt, trial.worker, trial.began = event.attempt, event.worker, event.at
         trial.runs += 1
         trial.fresh = True
-        trial.stop_reason, trial.threshold = "", None
+        trial.stop_reason, trial.threshold, trial.final = "", None, None
 
     def _on_metric(self, event: MetricReported) -> None:
         trial = self.trials.get(event.trial)
@@ -308,26 +323,41 @@ class Summary:
         if trial is not None:
             self._move(trial, TrialStatus.STOPPING)
             trial.stop_reason, trial.threshold = event.reason, event.threshold
+            trial.final = event.final
+
+    def _on_checkpoint(self, event: CheckpointSaved) -> None:
+        trial = self.trials.get(event.trial)
+        if trial is not None and trial.attempt == event.attempt:
+            trial.checkpoint = event
 
     def _on_finished(self, event: TrialFinished) -> None:
         trial = self._running(event.trial, event.attempt)
         if trial is None:
             return
-        self._end(trial, TrialStatus.COMPLETED, event.at)
-        trial.value, trial.info = event.value, event.info
+        trial.info = event.info
+        value = event.value
+        if trial.final is not None and overran(trial.budget, trial.steps):
+            value = trial.final  # it went on before the order to stop arrived
+        self._complete(trial, value, event.at)
+
+    def _complete(self, trial: TrialRecord, value: float, at: float) -> None:
+        self._end(trial, TrialStatus.COMPLETED, at)
+        whole = trial.final is not None or not self._stops_at_rungs
+        trial.reached = trial.budget if whole else _reached(trial)
+        trial.value = value
         trial.stop_reason, trial.threshold = "", None
-        if isfinite(event.value):
-            standing = self._completed.get(trial.budget)
+        if isfinite(value):
+            standing = self._completed.get(trial.reached)
             if standing is None:
-                standing = self._completed[trial.budget] = Standing(maximise=self.maximise)
-            standing.add(trial.id, event.value)
+                standing = self._completed[trial.reached] = Standing(maximise=self.maximise)
+            standing.add(trial.id, value)
 
     def _on_failed(self, event: TrialFailed) -> None:
         trial = self.trials.get(event.trial)
         if trial is None or trial.attempt != event.attempt or trial.status.ended:
             return
         self._end(trial, TrialStatus.FAILED, event.at)
-        trial.value, trial.error = None, event.error
+        trial.error = event.error
         trial.stop_reason, trial.threshold = "", None
 
     def _on_stopped(self, event: TrialStopped) -> None:
@@ -374,14 +404,24 @@ class Summary:
 
     def _leave(self, trial: TrialRecord, at: float) -> None:
         """A run ended without a result: judged before, the trial is stopped, else it waits."""
-        if trial.status is TrialStatus.STOPPING:
+        if trial.status is TrialStatus.STOPPING and trial.final is not None:
+            self._complete(trial, trial.final, at)
+        elif trial.status is TrialStatus.STOPPING:
             self._end(trial, TrialStatus.STOPPED, at)
             trial.value = trial.values[-1] if trial.values else None
+            trial.reached = _reached(trial)
             if trial.value is not None and isfinite(trial.value):
                 self._stopped.add(trial.id, trial.value)
         else:
             self._end(trial, TrialStatus.PENDING, at)
             trial.attempt += 1
+
+
+def _reached(trial: TrialRecord) -> Resource | None:
+    """How far a trial came that left by itself, or was stopped, before its budget."""
+    if trial.budget is None or not trial.steps:
+        return trial.budget
+    return min(trial.budget, resource_at(trial.steps))
 
 
 def _rank(budget: Resource | None) -> float:

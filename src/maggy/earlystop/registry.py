@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from maggy.contracts import StoppingPolicy
+from maggy.earlystop.curve import CurveRule
 from maggy.earlystop.median import MedianRule
+from maggy.earlystop.patience import PatienceRule
+from maggy.earlystop.percentile import PercentileRule
 from maggy.errors import ConfigError
 from maggy.searchspace.naming import did_you_mean
 
-__all__ = ["POLICY_NAMES", "resolve_policy"]
+__all__ = ["POLICY_NAMES", "require_direction", "resolve_policy"]
 
-POLICY_NAMES = ("median", "none")
+POLICY_NAMES = ("median", "percentile", "patience", "curve", "none")
 
 
 def resolve_policy(policy: object, *, es_min: int) -> StoppingPolicy | None:
@@ -40,14 +43,51 @@ def resolve_policy(policy: object, *, es_min: int) -> StoppingPolicy | None:
     return policy
 
 
+def require_direction(policy: object, direction: str) -> None:
+    """Refuse a policy whose bar is meant for the other direction of search.
+
+    Args:
+        policy: Any policy; only those with a ``direction``, and those made of them, are checked.
+        direction: ``"max"`` or ``"min"``.
+
+    Raises:
+        ConfigError: It does not fit.
+    """
+    for part in getattr(policy, "policies", ()):
+        require_direction(part, direction)
+    wanted = getattr(policy, "direction", direction)
+    if wanted != direction:
+        msg = (
+            f"{policy!r} is made for direction={wanted!r}, but the search has {direction=}. Give "
+            f"`at_least` for a metric to be maximised, `at_most` for one to be minimised."
+        )
+        raise ConfigError(msg)
+
+
 def _by_name(name: str, es_min: int) -> StoppingPolicy | None:
+    peers = max(3, es_min // 2)
     match name.lower():
         case "median":
-            return MedianRule(min_peers=max(3, es_min // 2))
+            return MedianRule(min_peers=peers)
+        case "percentile":
+            return PercentileRule(min_peers=peers)
+        case "patience":
+            return PatienceRule()
+        case "curve":
+            return CurveRule(min_peers=peers)
         case "none":
             return None
+        case "threshold":
+            msg = (
+                "`es_policy='threshold'` does not say which value must be reached, and when. "
+                "Write es_policy=ThresholdRule(step=10, at_least=0.5), or at_most for a metric "
+                "to be minimised; from maggy.earlystop import ThresholdRule."
+            )
+            raise ConfigError(msg)
         case unknown:
-            names = " or ".join(map(repr, POLICY_NAMES))
+            names = ", ".join(map(repr, POLICY_NAMES))
             hint = did_you_mean(unknown, POLICY_NAMES)
-            msg = f"`es_policy` must be {names} or a policy object, but got {name!r}. {hint}"
+            msg = (
+                f"`es_policy` must be one of {names}, or a policy object, but got {name!r}. {hint}"
+            )
             raise ConfigError(msg)

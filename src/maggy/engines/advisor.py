@@ -8,9 +8,10 @@ from __future__ import annotations
 import queue
 import threading
 import traceback
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from maggy.engines.seeds import generator
+from maggy.engines.seeds import Draws
 from maggy.errors import OptimizerError
 from maggy.events import OptimizerFailed, SearchExhausted, Suggested, WaitSuggested
 from maggy.trial import Exhausted, Suggestion, TrialError, Wait
@@ -61,10 +62,15 @@ class InlineAdvisor:
         self._seed = seed
         self._clock = clock
 
+    @cached_property
+    def _draws(self) -> Draws:
+        return Draws(self._seed)  # loads numpy, which workers do not wait for
+
     def suggest(self, number: int, pending: Sequence[Trial]) -> Answer:
         """Ask, and turn the answer into an event."""
         try:
-            answer = self._optimizer.ask(number, pending, generator(self._seed, number))
+            rng = self._draws.generator(number)
+            answer = self._optimizer.ask(number, pending, rng)
             return self._event(number, answer)
         except Exception as error:  # noqa: BLE001 - a user's optimizer: it ends the run, said whole
             return self._failed(error)

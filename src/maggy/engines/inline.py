@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from maggy.engines.advisor import InlineAdvisor
 from maggy.engines.interrupts import interrupts
 from maggy.engines.loop import Loop
+from maggy.engines.retention import Retention
 from maggy.engines.seeds import trial_seed
 from maggy.engines.translate import events_of
-from maggy.events import CancelRequested, TrialStopped, WorkerJoined
-from maggy.wire.messages import Logged, Report, Run
+from maggy.events import CancelRequested, Tick, TrialStopped, WorkerJoined
+from maggy.wire.messages import Logged, Report, Run, Saved
+from maggy.worker.checkpoints import Checkpoints
 from maggy.worker.reporter import Reporter
 from maggy.worker.runner import run_trial
 from maggy.worker.seeding import seed_everything
@@ -76,17 +78,22 @@ class _Inline:
         self._in_user_code = False
         self._interrupted = False
         self._core = Loop(
-            machine=job.machine, log=job.log, crew=self, clock=self._clock, watch=self._news.append
+            machine=job.machine, log=job.log, crew=self, clock=self._clock, watch=self._watch
         )
-        self._core.advise(InlineAdvisor(job.optimizer, job.space, job.seed, self._clock))
+        self._retention = Retention(job)
+        advisor = InlineAdvisor(job.optimizer, job.space, job.seed, self._clock)
+        self._core.advise(self._retention.listen(advisor))
 
     def run(self) -> None:
         """Run trials until the machine has finished."""
-        self._dispatch(self._job.started)
-        self._dispatch(WorkerJoined(at=self._clock(), worker=_WORKER))
-        while self._assigned is not None:
-            assigned, self._assigned = self._assigned, None
-            self._run_trial(assigned)
+        try:
+            self._dispatch(self._job.started)
+            self._dispatch(WorkerJoined(at=self._clock(), worker=_WORKER))
+            while self._assigned is not None:
+                assigned, self._assigned = self._assigned, None
+                self._run_trial(assigned)
+        finally:
+            self._retention.close()
         self._show()
 
     def interrupt(self) -> None:
@@ -105,7 +112,7 @@ class _Inline:
             seed=trial_seed(job.seed, command.trial),
         )
         self._current = (run.trial, run.attempt)
-        reporter = Reporter(self)
+        reporter = Reporter(self, self._checkpoints(run))
         seed_everything(run.seed)
 
         def call() -> object:
@@ -134,6 +141,10 @@ class _Inline:
         else:
             self._send(outcome)
 
+    def _checkpoints(self, run: Run) -> Checkpoints | None:
+        folder = self._job.checkpoints
+        return None if folder is None else Checkpoints(folder, run.trial, run.attempt)
+
     def _send(self, message: FromWorker) -> None:
         for event in events_of(_WORKER, message, self._clock()):
             self._dispatch(event)
@@ -141,8 +152,13 @@ class _Inline:
     def _dispatch(self, event: Event) -> None:
         self._core.dispatch(event)
         self._core.flush()
+        self._retention.settle()
         if self._clock() - self._fed >= _FEED_INTERVAL:
             self._show()
+
+    def _watch(self, event: Event) -> None:
+        self._news.append(event)
+        self._retention.watch(event)
 
     def _show(self) -> None:
         self._fed = self._clock()
@@ -158,20 +174,34 @@ class _Inline:
     def report(self, step: int, value: float, others: Mapping[str, float] | None) -> None:
         """Judge the report before the training function goes on."""
         trial, attempt = self._current
-        self._from_user(Report(trial=trial, attempt=attempt, points=[(step, value, others)]))
+        report = Report(trial=trial, attempt=attempt, points=[(step, value, others)])
+        self._from_user(lambda: self._send(report))
 
     def log(self, text: str) -> None:
         """Record the text."""
         trial, attempt = self._current
-        self._from_user(Logged(trial=trial, attempt=attempt, text=text))
+        self._from_user(lambda: self._send(Logged(trial=trial, attempt=attempt, text=text)))
+
+    def flush(self) -> None:
+        """Every report has arrived when it was made."""
+
+    def saved(self, step: int, size: int) -> None:
+        """Record that a checkpoint was saved."""
+        trial, attempt = self._current
+        saved = Saved(trial=trial, attempt=attempt, step=step, size=size)
+        self._from_user(lambda: self._send(saved))
 
     def stop_reason(self) -> str | None:
-        """Why the current trial has to leave."""
+        """Why the current trial has to leave; its time may be up."""
+        wake = self._job.machine.wake_at()
+        if wake is not None and wake <= self._clock():
+            self._from_user(lambda: self._dispatch(Tick(at=self._clock())))
         return self._stops.get(self._current)
 
-    def _from_user(self, message: Report | Logged) -> None:
+    def _from_user(self, call: Callable[[], None]) -> None:
+        """Do this on behalf of the training function, where Ctrl-C must not cut it short."""
         self._in_user_code = False
-        self._send(message)
+        call()
         self._in_user_code = True
         if self._interrupted:
             raise KeyboardInterrupt

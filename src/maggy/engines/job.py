@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from maggy.engines.resources import Allotment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +36,8 @@ class Job:
         hb_interval: The longest silence of a worker, seconds.
         num_workers: Trials at a time.
         trial_logs: The folder for the output of the trials.
+        checkpoints: The folder for what trials save, or None: they can save nothing.
+        allotment: What each worker gets to itself.
     """
 
     machine: ExperimentMachine
@@ -47,6 +51,8 @@ class Job:
     hb_interval: float
     num_workers: int
     trial_logs: Path
+    checkpoints: Path | None = None
+    allotment: Allotment = field(default_factory=Allotment)
 
 
 class Engine(Protocol):

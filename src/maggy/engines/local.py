@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import warnings
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from maggy.config import INSIDE_A_WORKER
 from maggy.engines.interrupts import interrupts
 from maggy.engines.processes import WorkerProcesses, thread_env, usable_cores
+from maggy.engines.resources import Shares
 from maggy.engines.session import Session
+from maggy.errors import ConfigError
 from maggy.wire.messages import Setup
 from maggy.worker.captures import large_captures
 from maggy.worker.datasets import DataFile
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["LocalEngine"]
 
 _LAST_LINES = 20
+_MANY_WORKERS = 200
+"""So many fit into the usual limit of 1,024 open files, whatever else the program has open."""
+_FILES_PER_WORKER = 4
+"""Its connection, and what is open for a moment while it starts."""
+_FILES_BESIDE = 512
 
 
 class LocalEngine:
@@ -52,7 +60,13 @@ class LocalEngine:
         self._data = DataFile.publish(sets) if sets else None
 
     def run(self, job: Job, feed: Callable[[Sequence[Event]], None]) -> None:
-        """See ``maggy.engines.job.Engine``."""
+        """See ``maggy.engines.job.Engine``.
+
+        Raises:
+            ConfigError: So many workers need more open files than this process may have.
+        """
+        if job.num_workers > _MANY_WORKERS:
+            _allow_files(_FILES_PER_WORKER * job.num_workers + _FILES_BESIDE)
         setup = Setup(
             sys_path=sys.path,
             cwd=str(Path.cwd()),
@@ -60,6 +74,7 @@ class LocalEngine:
             hb_interval=job.hb_interval,
             plan=job.plan.to_json(),
             optimization_key=job.optimization_key,
+            checkpoint_dir=None if job.checkpoints is None else str(job.checkpoints),
         )
         try:
             session = Session(
@@ -72,6 +87,24 @@ class LocalEngine:
                 self._data.close()
 
 
+def _allow_files(wanted: int) -> None:
+    """Raise this process's limit of open files to ``wanted``, and leave it there.
+
+    Raises:
+        ConfigError: The system does not allow so many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        msg = (
+            f"`num_workers` needs about {wanted} open files, but this process may have {hard} at "
+            "most. Lower `num_workers`, or raise the hard limit (`ulimit -Hn`)."
+        )
+        raise ConfigError(msg)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class _Subprocesses:
     """The staff of the local engine."""
 
@@ -79,11 +112,18 @@ class _Subprocesses:
         self._data = data
         self._logs: Path = job.trial_logs.parent / "workers"
         self._logs.mkdir(mode=0o700, exist_ok=True)
+        threads = job.allotment.threads
         self._env = {
-            **thread_env(usable_cores(), job.num_workers),
+            **(
+                thread_env(usable_cores(), job.num_workers)
+                if threads is None
+                else thread_env(threads, 1, {})  # asked for by name: it outranks the environment
+            ),
             INSIDE_A_WORKER: "1",
         }
-        self._processes = WorkerProcesses(on_exit=lambda worker, pid, code, how: left(worker, how))
+        self._shares = Shares(job.allotment)
+        self._left = left
+        self._processes = WorkerProcesses(on_exit=self._on_exit)
 
     def hire(self, worker: str, address: tuple[str, int], key: bytes) -> None:
         """Start a worker process."""
@@ -97,9 +137,14 @@ class _Subprocesses:
         }
         if self._data is not None:
             bootstrap["data_fd"] = self._data.fd
-        self._processes.start(
-            worker, bootstrap=bootstrap, env=self._env, pass_fds=fds, output=self._log(worker)
-        )
+        env = {**self._env, **self._shares.take(worker)}
+        try:
+            self._processes.start(
+                worker, bootstrap=bootstrap, env=env, pass_fds=fds, output=self._log(worker)
+            )
+        except OSError:
+            self._shares.give_back(worker)
+            raise
 
     def fire(self, worker: str) -> None:
         """Kill the process and all its children."""
@@ -115,8 +160,13 @@ class _Subprocesses:
         for log in self._logs.glob("*.log"):
             if not log.stat().st_size:
                 log.unlink()
-        if not any(self._logs.iterdir()):
+        if self._logs.is_dir() and not any(self._logs.iterdir()):
             self._logs.rmdir()
+
+    def _on_exit(self, worker: str, pid: int, code: int, how: str) -> None:
+        """Once the process is gone, so that its GPU is free, and before it is replaced."""
+        self._shares.give_back(worker)
+        self._left(worker, how)
 
     def _log(self, worker: str) -> Path:
         return self._logs / f"{worker}.log"

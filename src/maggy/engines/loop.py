@@ -183,4 +183,5 @@ def _stop_decided(command: StopTrial, at: float) -> StopDecided:
         attempt=command.attempt,
         reason=command.reason,
         threshold=command.threshold,
+        final=command.final,
     )

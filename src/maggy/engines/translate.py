@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from maggy.events import (
+    CheckpointSaved,
     EngineFailed,
     LogWritten,
     MetricReported,
@@ -21,6 +22,7 @@ from maggy.wire.messages import (
     Logged,
     Ready,
     Report,
+    Saved,
     SetupFailed,
     Stopped,
 )
@@ -52,6 +54,8 @@ def events_of(worker: str, message: FromWorker, at: float) -> Sequence[Event]:  
             return [TrialStopped(at=at, trial=trial, attempt=attempt)]
         case Logged(trial=trial, attempt=attempt, text=text):
             return [LogWritten(at=at, trial=trial, attempt=attempt, text=text)]
+        case Saved(trial=trial, attempt=attempt, step=step, size=size):
+            return [CheckpointSaved(at=at, trial=trial, attempt=attempt, step=step, size=size)]
         case Ready():
             return [WorkerJoined(at=at, worker=worker)]
         case SetupFailed(error=error):

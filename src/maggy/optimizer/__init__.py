@@ -6,16 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maggy.optimizer.asha import Asha
+    from maggy.optimizer.auto import Auto
+    from maggy.optimizer.gp import GP
     from maggy.optimizer.grid_search import GridSearch
+    from maggy.optimizer.hyperband import Hyperband
     from maggy.optimizer.initial import Initial
     from maggy.optimizer.random_search import RandomSearch
+    from maggy.optimizer.tpe import TPE
 
-__all__ = ["GridSearch", "Initial", "RandomSearch"]
+__all__ = ["GP", "TPE", "Asha", "Auto", "GridSearch", "Hyperband", "Initial", "RandomSearch"]
 
 _MODULES = {
+    "Auto": "maggy.optimizer.auto",
+    "Asha": "maggy.optimizer.asha",
+    "GP": "maggy.optimizer.gp",
     "GridSearch": "maggy.optimizer.grid_search",
+    "Hyperband": "maggy.optimizer.hyperband",
     "Initial": "maggy.optimizer.initial",
     "RandomSearch": "maggy.optimizer.random_search",
+    "TPE": "maggy.optimizer.tpe",
 }
 
 

@@ -12,6 +12,11 @@ __all__ = ["names", "resolve"]
 _CLASSES = {
     "randomsearch": "RandomSearch",
     "gridsearch": "GridSearch",
+    "asha": "Asha",
+    "hyperband": "Hyperband",
+    "tpe": "TPE",
+    "gp": "GP",
+    "auto": "Auto",
 }
 _METHODS = ("start", "ask", "tell")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from maggy.errors import RunError
 from maggy.events import (
     CancelRequested,
+    CheckpointSaved,
     EngineFailed,
     ExperimentFinished,
     ExperimentStarted,
@@ -225,6 +226,11 @@ def _encode_log(event: LogWritten) -> _Columns:
     return event.trial, event.attempt, None, None, None, None, _text(event.text), None
 
 
+def _encode_checkpoint(event: CheckpointSaved) -> _Columns:
+    body = _json({"size": event.size})
+    return event.trial, event.attempt, event.step, None, None, None, None, body
+
+
 def _encode_finished(event: TrialFinished) -> _Columns:
     value, status = _number(event.value)
     body = None if event.info is None else _json(dict(event.info))
@@ -268,7 +274,8 @@ def _encode_trial_started(event: TrialStarted) -> _Columns:
 
 def _encode_stop(event: StopDecided) -> _Columns:
     body = None if event.threshold is None else _json({"threshold": event.threshold})
-    return event.trial, event.attempt, None, None, None, "stopping", _text(event.reason), body
+    final, text = None if event.final is None else event.final + 0.0, _text(event.reason)
+    return event.trial, event.attempt, None, final, None, "stopping", text, body
 
 
 def _decode_stop(row: Row) -> StopDecided:
@@ -279,6 +286,7 @@ def _decode_stop(row: Row) -> StopDecided:
         attempt=_int(row[3]),
         reason=str(row[8]),
         threshold=threshold,
+        final=row[5],
     )
 
 
@@ -306,6 +314,7 @@ _ENCODERS: dict[type[Any], Callable[[Any], _Columns]] = {
     EngineFailed: _encode_broken,
     MetricReported: _encode_metric,
     LogWritten: _encode_log,
+    CheckpointSaved: _encode_checkpoint,
     TrialFinished: _encode_finished,
     TrialFailed: _encode_failed,
     TrialStopped: _encode_stopped,
@@ -328,6 +337,13 @@ _DECODERS: dict[str, Callable[[Row], Event]] = {
     "MetricReported": _decode_metric,
     "LogWritten": lambda r: LogWritten(
         at=r[0], trial=_int(r[2]), attempt=_int(r[3]), text=str(r[8])
+    ),
+    "CheckpointSaved": lambda r: CheckpointSaved(
+        at=r[0],
+        trial=_int(r[2]),
+        attempt=_int(r[3]),
+        step=_int(r[4]),
+        size=_from_json(r[9])["size"],
     ),
     "TrialFinished": _decode_finished,
     "TrialFailed": lambda r: TrialFailed(

@@ -1,6 +1,7 @@
 """Where runs live: ``<folder>/<slug of name>/<UTC time>-<4 hex>/``.
 
-A run's folder holds ``run.sqlite``, the event log, and ``trials/``, the output of each trial.
+A run's folder holds ``run.sqlite``, the event log, ``trials/``, the output of each trial, and
+``checkpoints/``, what trials saved for their next run.
 """
 
 from __future__ import annotations
@@ -10,20 +11,42 @@ import secrets
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from maggy.errors import RunError
-from maggy.trial import log_name
+from maggy.trial import CheckpointName, log_name
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["DEFAULT_FOLDER", "RunFolder", "create_run", "find_runs", "open_run", "slug"]
+__all__ = [
+    "DEFAULT_FOLDER",
+    "RunFolder",
+    "SavedCheckpoint",
+    "create_run",
+    "find_runs",
+    "open_run",
+    "slug",
+]
 
 DEFAULT_FOLDER = Path("maggy-runs")
 _DATABASE = "run.sqlite"
 _ATTEMPTS = 1000
 """Names to try: far more than the runs that start in one second under one name."""
+
+
+class SavedCheckpoint(NamedTuple):
+    """What a trial saved last and nobody has deleted.
+
+    Attributes:
+        path: The file or folder that was saved.
+        step: The step at which it was saved.
+        size: Bytes.
+    """
+
+    path: Path
+    step: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +75,37 @@ class RunFolder:
         """The folder with the output of each trial."""
         return self.path / "trials"
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder with the checkpoints of each trial; made when the first one is saved."""
+        return self.path / "checkpoints"
+
+    def saved(self) -> dict[int, SavedCheckpoint]:
+        """The newest checkpoint of each trial that has any, by trial."""
+        if not self.checkpoints.is_dir():
+            return {}
+        newest: dict[int, SavedCheckpoint] = {}
+        for folder in self.checkpoints.iterdir():
+            if folder.name.isdecimal() and (found := _newest(folder)) is not None:
+                newest[int(folder.name)] = found
+        return newest
+
     def log_path(self, trial: int) -> Path:
         """The file with the output of this trial."""
         return self.trials / log_name(trial)
+
+
+def _newest(folder: Path) -> SavedCheckpoint | None:
+    """The newest checkpoint in a trial's folder; None if there is none, or it is being deleted."""
+    try:
+        names = [CheckpointName.parse(entry.name) for entry in folder.iterdir()]
+        name = max((name for name in names if name is not None), default=None)
+        if name is None:
+            return None
+        (content,) = (folder / str(name)).iterdir()
+    except (FileNotFoundError, ValueError):
+        return None
+    return SavedCheckpoint(content, name.step, name.size)
 
 
 def slug(name: str) -> str:

@@ -34,7 +34,8 @@ _SELECT = f"SELECT {COLUMNS} FROM events WHERE seq >= ? AND seq < ? ORDER BY seq
 _OUTLINE = f"""
 SELECT {COLUMNS} FROM events WHERE kind NOT IN ('MetricReported', 'LogWritten', 'Tick',
     'WaitSuggested') OR seq IN (SELECT MAX(seq) FROM events WHERE kind = 'MetricReported'
-    GROUP BY trial, attempt) ORDER BY seq
+    GROUP BY trial, attempt) OR seq IN (SELECT MIN(seq) FROM events WHERE kind = 'MetricReported'
+    GROUP BY trial, attempt) OR seq = (SELECT MAX(seq) FROM events) ORDER BY seq
 """  # noqa: S608 - a constant
 _NO_LIMIT = 2**62
 
@@ -175,9 +176,10 @@ class SqliteLog:
                 return
 
     def outline(self) -> Iterator[Event]:
-        """The committed events without all but the last report of each attempt.
+        """The committed events but for ticks, log lines, and most reports of each attempt.
 
-        Enough for every number of a ``Summary`` except curves, at a fraction of the time.
+        They give every number of a ``Summary`` except curves, at a fraction of the time.  The
+        very last event is always among them.
 
         Raises:
             RunError: As in ``read``.

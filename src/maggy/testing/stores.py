@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from maggy.events import (
     CancelRequested,
+    CheckpointSaved,
     EngineFailed,
     ExperimentFinished,
     ExperimentStarted,
@@ -101,22 +102,24 @@ class EventLogContract:
         assert list(self.reopen(log).read()) == events
 
 
+_CONFIG: dict[str, Json] = {
+    "name": "story",
+    "direction": "max",
+    "num_trials": 6,
+    "optimizer": "randomsearch",
+    "optimization_key": "accuracy",
+    "num_workers": 2,
+    "version": "2.0.0.dev0",
+    "seed": 1,
+}
+
+
 def story() -> list[Event]:
     """A short run that holds every kind of event; each call gives an equal, new list.
 
     Two workers maximise accuracy.  Trial 0 completes, 1 fails, 2 is stopped, 3 loses its worker
     and completes in its second run, 4 is under way when the user interrupts, 5 never starts.
     """
-    config: dict[str, Json] = {
-        "name": "story",
-        "direction": "max",
-        "num_trials": 6,
-        "optimizer": "randomsearch",
-        "optimization_key": "accuracy",
-        "num_workers": 2,
-        "version": "2.0.0.dev0",
-        "seed": 1,
-    }
     error = TrialError(
         type="ValueError",
         message="no such unit",
@@ -127,7 +130,7 @@ def story() -> list[Event]:
     killed = "killed by signal 9 (SIGKILL)"
     reason = "0.1 at step 1 is below the median 0.55 of 1 trial"
     return [
-        ExperimentStarted(at=0.0, config=config),
+        ExperimentStarted(at=0.0, config=dict(_CONFIG)),
         WorkerJoined(at=0.5, worker="w0"),
         Suggested(at=0.5, trial=0, hparams={"lr": 0.1, "units": 32, "shape": (3, (4, 5))}),
         TrialStarted(at=0.5, trial=0, attempt=0, worker="w0"),
@@ -139,6 +142,7 @@ def story() -> list[Event]:
         MetricReported(at=1.0, trial=0, attempt=0, step=0, value=0.5),
         MetricReported(at=1.5, trial=0, attempt=0, step=1, value=0.6, others={"loss": 1.25}),
         LogWritten(at=1.5, trial=0, attempt=0, text="half way, süß"),
+        CheckpointSaved(at=1.5, trial=0, attempt=0, step=1, size=5 * 2**32),
         TrialFailed(at=1.5, trial=1, attempt=0, error=error),
         WaitSuggested(at=1.5),
         TrialFinished(at=2.5, trial=0, attempt=0, value=0.625, info={"epochs": 2, "note": None}),

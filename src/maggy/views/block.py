@@ -9,23 +9,14 @@ from rich.cells import cell_len, set_cell_size
 from rich.color import ColorSystem
 from rich.style import Style
 
-from maggy.events import (
-    CancelRequested,
-    EngineFailed,
-    OptimizerFailed,
-    SearchExhausted,
-    TrialFailed,
-    TrialStopped,
-    WorkerLost,
-)
 from maggy.trial import TrialStatus
 from maggy.views.closing import closing, failure
-from maggy.views.forecast import time_left
-from maggy.views.news import headline, sentence
-from maggy.views.wording import clock, configuration, number, one_line, roughly
+from maggy.views.forecast import Savings, time_left
+from maggy.views.news import headline, latest, notes
+from maggy.views.wording import clock, configuration, number, one_line, roughly, seconds, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -66,17 +57,6 @@ _SYSTEMS = {
     "windows": ColorSystem.WINDOWS,
 }
 
-_TONES: dict[type[Event], str] = {
-    TrialStopped: "stop",
-    TrialFailed: "bad",
-    WorkerLost: "bad",
-    OptimizerFailed: "bad",
-    EngineFailed: "bad",
-    SearchExhausted: "",
-    CancelRequested: "stop",
-}
-"""What is shown of the last events, and how; ends of trials are seen in the counts."""
-
 
 class BlockDisplay:
     """A ``Display`` that redraws one block.
@@ -94,40 +74,41 @@ class BlockDisplay:
         system = None if console.no_color else console.color_system
         self._colours = None if system is None else _SYSTEMS[system]
         self._recent: deque[Line] = deque(maxlen=_MEMORY)
+        self._savings = Savings()
         self._height = 0
         self._drawn: float | None = None
 
     def update(self, summary: Summary, news: Sequence[Event], now: float) -> None:
         """Redraw the block if it is time to."""
-        self._remember(summary, news)
+        self._recent.extend(
+            [(f"{clock(at):>7}  ", "faint"), (words, tone)]
+            for at, words, tone in latest(news, summary, _MEMORY)
+        )
         if not summary.config or (self._drawn is not None and now - self._drawn < _INTERVAL):
             return
+        if self._drawn is None:
+            self._output.write(self._labelled(("note", note) for note in notes(summary)))
         self._drawn = now
         self._draw(self._block(summary, now))
 
-    def close(self, summary: Summary) -> None:
+    def close(self, summary: Summary, *, unfinished: str = "not finished") -> None:
         """Replace the block by the summary."""
-        text = ""
-        for label, words in closing(summary, self._path):
-            head = f"{label:>7}  " if label else ""
-            tone = "best" if label == "best" else "" if label else "name"
-            text += f"{self._colour(head, 'faint')}{self._colour(words, tone)}\n"
+        text = self._labelled(closing(summary, self._path, unfinished=unfinished))
         if story := failure(summary, self._path):
             text += f"\n{story}\n"
         self._output.write(f"{self._erase()}{text}")
         self._height = 0
 
-    def _remember(self, summary: Summary, news: Sequence[Event]) -> None:
-        """Keep the last events that are shown; what they would push out is not even worded."""
-        found: list[Line] = []
-        for event in reversed(news):
-            if len(found) == _MEMORY:
-                break
-            tone = _TONES.get(type(event))
-            text = sentence(event, summary) if tone is not None else None
-            if tone is not None and text is not None:
-                found.append([(f"{clock(event.at):>7}  ", "faint"), (text, tone)])
-        self._recent.extend(reversed(found))
+    def _labelled(self, lines: Iterable[tuple[str, str]]) -> str:
+        """Lines that stay: a faint label each, and its words, wrapped."""
+        text = ""
+        for label, words in lines:
+            tone = "best" if label == "best" else "" if label else "name"
+            head = f"{label:>7}  " if label else ""
+            for line in wrapped(words, self._console.width - len(head)):
+                text += f"{self._colour(head, 'faint')}{self._colour(line, tone)}\n"
+                head = " " * len(head)
+        return text
 
     def _draw(self, lines: list[Line]) -> None:
         lines = lines[: max(1, self._console.height - 1)]
@@ -159,9 +140,9 @@ class BlockDisplay:
         return [
             _title(summary, now, width),
             _bar(summary, now, width),
-            _best(summary),
+            *_best(summary, self._console.width),
             _trials(summary),
-            _workers(summary),
+            _workers(summary, self._savings(summary)),
             *self._recent,
         ]
 
@@ -185,13 +166,20 @@ def _bar(summary: Summary, now: float, width: int) -> Line:
     return [("━" * full, "bar"), ("─" * (cells - full), "faint"), (words, "")]
 
 
-def _best(summary: Summary) -> Line:
+def _best(summary: Summary, width: int) -> list[Line]:
+    """The best value and its configuration, on as many lines as it needs, three at most."""
     best = summary.standing.best
     if best is None:
-        return [("   best  ", "faint"), ("none yet", "faint")]
+        return [[("   best  ", "faint"), ("none yet", "faint")]]
     trial, value = best
-    hparams = configuration(summary.trials[trial].hparams)
-    return [("   best  ", "faint"), (number(value), "best"), (f"  trial {trial}  {hparams}", "")]
+    shown = number(value)
+    words = f"trial {trial}  {configuration(summary.trials[trial].hparams)}"
+    first, *more = wrapped(words, width - len(shown) - 11)
+    gap = " " * (len(shown) + 11)
+    return [
+        [("   best  ", "faint"), (shown, "best"), (f"  {first}", "")],
+        *([(f"{gap}{line}", "")] for line in more[:2]),
+    ]
 
 
 def _trials(summary: Summary) -> Line:
@@ -209,10 +197,14 @@ def _trials(summary: Summary) -> Line:
     return line
 
 
-def _workers(summary: Summary) -> Line:
+def _workers(summary: Summary, saved: float | None) -> Line:
     crew = summary.crew
     words = f"{crew.busy} of {crew.here} busy" if crew.workers else "starting"
     if crew.utilisation is not None:
         words += f", {crew.utilisation:.0%} of the time"
     line: Line = [("workers  ", "faint"), (words, "")]
-    return [*line, (f", {len(crew.lost)} lost", "bad")] if crew.lost else line
+    if crew.lost:
+        line.append((f", {len(crew.lost)} lost", "bad"))
+    if saved is not None:
+        line += [(" · ", "faint"), (f"about {seconds(saved)} saved by stopping early", "")]
+    return line

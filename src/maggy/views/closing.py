@@ -14,7 +14,11 @@ from maggy.views.wording import configuration, count, number, one_line, printabl
 if TYPE_CHECKING:
     from maggy.core.summary import Summary, TrialRecord
 
-__all__ = ["closing", "failure"]
+_CLEAR = 0.05
+"""A share is shown when even the low end of its interval is so large."""
+_SHOWN = 3
+
+__all__ = ["closing", "failure", "failure_story", "first_failure", "from_here"]
 
 
 def closing(
@@ -35,17 +39,30 @@ def closing(
         lines.append(("best", f"{number(value)}  trial {trial}  {hparams}"))
     elif summary.started:
         lines.append(("best", "none: no trial completed or reported"))
+    lines += _insights(summary)
     lines.append(("trials", _counts(summary)))
     if summary.crew.workers:
         lines.append(("workers", _crew(summary)))
     if (saved := time_saved(summary)) is not None:
         lines.append(("saved", f"about {seconds(saved)} of worker time by stopping early"))
     if path is not None:
-        shown = str(_from_here(path))
+        shown = str(from_here(path))
         lines.append(("run", shown))
         lines.append(("load", f"experiment.load({shown!r})"))
         lines.append(("show", f"maggy show {shlex.quote(shown)}"))
     return lines
+
+
+def _insights(summary: Summary) -> list[tuple[str, str]]:
+    """What matters, and which bounds look too tight, once a run has ended."""
+    if summary.finished is None or "searchspace" not in summary.config:
+        return []
+    from maggy.views.result import Result  # looks at closing words itself
+
+    result = Result(summary)
+    clear = [str(share) for share in result.importances if share.low >= _CLEAR][:_SHOWN]
+    lines = [("matters", "  ".join(clear))] if clear else []
+    return lines + [("bounds", str(bound)) for bound in result.tight_bounds[:_SHOWN]]
 
 
 def _outcome(summary: Summary, unfinished: str) -> str:
@@ -85,25 +102,33 @@ def failure(summary: Summary, path: Path | None) -> str:
     Nothing either if nothing but failures came of the run: then it is raised, whole, as the run's
     own error.
     """
+    first = first_failure(summary)
+    if first is None:
+        return ""
+    failed = count(summary.counts[TrialStatus.FAILED], "trial")
+    title = f"{failed} failed; the first, trial {first.id}:"
+    return "\n".join([title, *(f"  {line}" for line in failure_story(first, path))])
+
+
+def first_failure(summary: Summary) -> TrialRecord | None:
+    """The first failed trial, or None where ``failure`` tells nothing."""
     failed = [t for t in summary.trials.values() if t.status is TrialStatus.FAILED]
     hopeless = summary.finished is not None and summary.finished.outcome == "failed"
     if not failed or (hopeless and len(failed) == summary.ended):
-        return ""
-    first = min(failed, key=lambda trial: trial.id)
-    title = f"{count(len(failed), 'trial')} failed; the first, trial {first.id}:"
-    return "\n".join([title, *_story(first, path)])
+        return None
+    return min(failed, key=lambda trial: trial.id)
 
 
-def _story(trial: TrialRecord, path: Path | None) -> list[str]:
+def failure_story(trial: TrialRecord, path: Path | None) -> list[str]:
+    """The lines of a failed trial's traceback, and where its output is."""
     assert trial.error is not None, "a failed trial has an error"
-    text = printable(trial.error.traceback.strip("\n") or str(trial.error))
-    lines = [f"  {line}" for line in text.splitlines()]
+    lines = printable(trial.error.traceback.strip("\n") or str(trial.error)).splitlines()
     if path is not None:
-        lines.append(f"  Its output: {_from_here(RunFolder(path).log_path(trial.id))}")
+        lines.append(f"Its output: {from_here(RunFolder(path).log_path(trial.id))}")
     return lines
 
 
-def _from_here(path: Path) -> Path:
+def from_here(path: Path) -> Path:
     """The path as a user would type it here."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

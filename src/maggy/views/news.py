@@ -15,17 +15,33 @@ from maggy.events import (
     WorkerLost,
 )
 from maggy.trial import TrialStatus
-from maggy.views.wording import configuration, number, one_line, seconds
+from maggy.views.wording import configuration, count, number, one_line, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from maggy.core.summary import Summary, TrialRecord
     from maggy.events import Event
 
-__all__ = ["ENDS", "TROUBLES", "headline", "is_news", "sentence"]
+__all__ = ["ENDS", "headline", "is_news", "latest", "notes", "sentence"]
 
 ENDS = (TrialFinished, TrialStopped, TrialFailed)
-TROUBLES = (TrialFailed, WorkerLost, OptimizerFailed, EngineFailed)
-_NEWS = frozenset({*ENDS, *TROUBLES, SearchExhausted, CancelRequested})
+_NEWS = frozenset(
+    {*ENDS, WorkerLost, OptimizerFailed, EngineFailed, SearchExhausted, CancelRequested}
+)
+
+_TONES: dict[type[Event], str] = {
+    TrialStopped: "stop",
+    TrialFailed: "bad",
+    WorkerLost: "bad",
+    OptimizerFailed: "bad",
+    EngineFailed: "bad",
+    SearchExhausted: "",
+    CancelRequested: "stop",
+}
+"""What a display that shows the counts tells beside them, and how."""
+
+_NOTES = 5
 
 
 def is_news(event: Event) -> bool:
@@ -42,6 +58,31 @@ def headline(summary: Summary) -> str:
     verb = "maximising" if summary.maximise else "minimising"
     parts.append(f"{verb} {one_line(str(config.get('optimization_key', 'metric')))}")
     return ", ".join(str(part) for part in parts)
+
+
+def notes(summary: Summary) -> list[str]:
+    """Sentences on what the search will do, to be shown at its start; of many, the first."""
+    given = summary.config.get("notes", ())
+    told = [one_line(str(note)) for note in given] if isinstance(given, (list, tuple)) else []
+    hidden = len(told) - _NOTES
+    return [*told[:_NOTES], *([f"and {count(hidden, 'more note')}"] if hidden > 0 else [])]
+
+
+def latest(news: Sequence[Event], summary: Summary, most: int) -> list[tuple[float, str, str]]:
+    """The last events that matter, oldest first: when, a sentence, and bad, stop or ``""``.
+
+    What more than ``most`` of them would push out is not even worded.  Trials that complete are
+    seen in the counts.
+    """
+    found: list[tuple[float, str, str]] = []
+    for event in reversed(news):
+        if len(found) == most:
+            break
+        tone = _TONES.get(type(event))
+        words = sentence(event, summary) if tone is not None else None
+        if tone is not None and words is not None:
+            found.append((event.at, words, tone))
+    return found[::-1]
 
 
 def sentence(event: Event, summary: Summary) -> str | None:

@@ -1,18 +1,20 @@
-"""The display of a running search: a block in a terminal, lines anywhere else, or nothing."""
+"""The display of a search: a block in a terminal, HTML in a notebook, else lines, or nothing."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol, TextIO
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from maggy.core.summary import Summary
     from maggy.events import Event
 
-__all__ = ["Display", "Output", "Silence", "make_display"]
+__all__ = ["Display", "Output", "Silence", "in_notebook", "make_display"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +32,8 @@ class Display(Protocol):
         """
         ...
 
-    def close(self, summary: Summary) -> None:
-        """Show the last words."""
+    def close(self, summary: Summary, *, unfinished: str = "not finished") -> None:
+        """Show the last words; a run whose end is not in its log is ``unfinished``."""
         ...
 
 
@@ -41,25 +43,37 @@ class Silence:
     def update(self, summary: Summary, news: Sequence[Event], now: float) -> None:
         """Say nothing."""
 
-    def close(self, summary: Summary) -> None:
+    def close(self, summary: Summary, *, unfinished: str = "not finished") -> None:
         """Say nothing."""
 
 
 class Output:
-    """A stream that may break without harm: a closed terminal never ends a search."""
+    """A stream that may break without harm: a closed terminal never ends a search.
 
-    def __init__(self, stream: TextIO) -> None:
+    Args:
+        stream: Where to write.
+        strict: Raise what it raises, for who has nothing to do but to write.
+    """
+
+    def __init__(self, stream: TextIO, *, strict: bool = False) -> None:
         self._stream = stream
+        self._strict = strict
         self._broken = False
 
     def write(self, text: str) -> None:
-        """Write and flush; characters that the stream's encoding lacks become ASCII ones."""
+        """Write and flush; characters that the stream's encoding lacks become ASCII ones.
+
+        Raises:
+            OSError: The stream is broken and this is ``strict``.
+        """
         if self._broken or not text:
             return
         try:
             self._stream.write(_encodable(text, self._stream.encoding or "utf-8"))
             self._stream.flush()
         except (OSError, ValueError) as error:  # a closed pipe, a closed file
+            if self._strict:
+                raise
             self._broken = True
             _log.warning("the display ends, the search goes on: %s", error)
 
@@ -75,24 +89,39 @@ def _encodable(text: str, encoding: str) -> str:
     return text
 
 
-def make_display(stream: TextIO, *, quiet: bool, path: Path | None = None) -> Display:
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook; IPython in a terminal is none."""
+    find: Callable[[], Any] = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    shell = find()
+    return getattr(shell, "kernel", None) is not None
+
+
+def make_display(
+    stream: TextIO, *, quiet: bool, path: Path | None = None, strict: bool = False
+) -> Display:
     """The display that fits the stream.
 
     Args:
-        stream: Where to write, usually ``sys.stderr`` or ``sys.stdout``.
+        stream: Where to write, usually ``sys.stderr`` or ``sys.stdout``.  In a notebook the output
+            of the running cell is used instead.
         quiet: Show nothing at all.
         path: The run's folder, to be shown, or None.
+        strict: Let a broken stream raise, see ``Output``.
     """
     if quiet:
         return Silence()
-    if stream.isatty():
+    if in_notebook():
+        from maggy.views.notebook import Cell, NotebookDisplay
+
+        return NotebookDisplay(Cell(), path)
+    if stream.isatty() and not os.environ.get("CI"):  # nobody watches the terminals of CI
         from rich.console import Console  # not needed, and not loaded, anywhere else
 
         console = Console(file=stream, highlight=False, markup=False)
         if not console.is_dumb_terminal:
             from maggy.views.block import BlockDisplay
 
-            return BlockDisplay(Output(stream), console, path)
+            return BlockDisplay(Output(stream, strict=strict), console, path)
     from maggy.views.lines import LineDisplay
 
-    return LineDisplay(Output(stream), path)
+    return LineDisplay(Output(stream, strict=strict), path)

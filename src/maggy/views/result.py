@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maggy.core.summary import Summary
+from maggy.searchspace import Searchspace
 from maggy.store.folder import DEFAULT_FOLDER, RunFolder, open_run
 from maggy.store.sqlite import SqliteLog, is_live
 from maggy.trial import TrialStatus
+from maggy.views.forecast import time_saved
 from maggy.views.wording import configuration, count, number, one_line, seconds, shorten
 
 if TYPE_CHECKING:
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
 
     from maggy.core.summary import TrialRecord
     from maggy.events import Event
+    from maggy.store.folder import SavedCheckpoint
     from maggy.trial import Hparams, Json, Resource, TrialError
+    from maggy.views.importance import Importance, Progress, TightBound
+    from maggy.views.recommendation import Recommendation
 
-__all__ = ["Curve", "Result", "TrialResult", "load_outline", "load_result"]
+__all__ = ["Curve", "Result", "TrialResult", "load_outline", "load_result", "trial_columns"]
 
 INTERRUPTED = "interrupted"
 """The status of a trial that was under way when its run ended."""
@@ -41,9 +46,10 @@ class TrialResult:
         hparams: The configuration.
         status: completed, stopped, failed, interrupted (under way when the run ended), or, while
             the run goes on, pending, running, stopping.
-        value: The final value of a completed trial, the last one of a stopped trial, else None.
+        value: The final value of its last completed run, the last one of a stopped trial, else
+            None.
         curve: What it reported.
-        budget: The total resource it was to reach, or None.
+        budget: The total resource it has reached, at which ``value`` counts, or None.
         runs: How often it was given to a worker.
         duration: Seconds that its ended runs took together.
         worker: Who ran it last.
@@ -51,6 +57,8 @@ class TrialResult:
         error: Why it failed, or None.
         info: The other entries of the returned dict, or None.
         log_path: The file with its output, or None for a run without a folder.
+        checkpoint: What it saved last: ``path``, ``step`` and ``size`` in bytes; None if it saved
+            nothing or that was deleted.
     """
 
     id: int
@@ -66,6 +74,7 @@ class TrialResult:
     error: TrialError | None
     info: Mapping[str, Json] | None
     log_path: Path | None
+    checkpoint: SavedCheckpoint | None
 
 
 class Result(dict[str, Any]):
@@ -88,6 +97,8 @@ class Result(dict[str, Any]):
         config: What the log says of the run: its options, space, seed and versions.
         outcome: completed, exhausted (nothing left to try), failed, interrupted, running, killed.
         reason: A sentence about the outcome, or ``""``.
+        utilisation: The share of their time that the workers spent on trials, or None.
+        time_saved: Seconds of worker time that early stopping saved, an estimate, or None.
     """
 
     def __init__(
@@ -100,11 +111,14 @@ class Result(dict[str, Any]):
         self.outcome = finished.outcome if finished else unfinished
         self.reason = finished.reason if finished else ""
         folder = RunFolder(path) if path is not None else None
+        saved = folder.saved() if folder is not None else {}
         self.trials = [
-            _trial(record, folder, over=self.outcome != "running")
+            _trial(record, folder, saved.get(record.id), over=self.outcome != "running")
             for record in sorted(summary.trials.values(), key=lambda record: record.id)
             if record.runs
         ]
+        self.utilisation = summary.crew.utilisation
+        self.time_saved = time_saved(summary)
         standing = summary.standing
         best_id, best_val = standing.best or (None, None)
         worst_id, worst_val = standing.worst or (None, None)
@@ -136,10 +150,61 @@ class Result(dict[str, Any]):
             lines.append(f"  run    {self.path}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """How notebooks show it."""
+        from maggy.views.result_html import result_html  # looks at results itself
+
+        return result_html(self)
+
     def _line(self, which: str) -> str:
         value = number(self[f"{which}_val"])
         hparams = shorten(configuration(self[f"{which}_hp"]), 200)
         return f"  {which:<6} {value:<9} trial {self[f'{which}_id']}   {hparams}"
+
+    @property
+    def recommended(self) -> Recommendation | None:
+        """The evaluated configuration with the best *expected* value: not merely the luckiest.
+
+        None if no trial completed.  Under multi-fidelity, as for the three below, trials at the
+        highest budget that any completed are looked at.
+        """
+        from maggy.views.recommendation import recommend
+
+        return recommend(self._comparable(), self._space(), self._direction())
+
+    @property
+    def importances(self) -> tuple[Importance, ...]:
+        """What matters: each hyperparameter's share with an interval, the largest first."""
+        from maggy.views.importance import importances
+
+        return importances(self._comparable(), self._space(), self._direction())
+
+    @property
+    def tight_bounds(self) -> tuple[TightBound, ...]:
+        """Ends of ranges at which the best trials crowd: worth widening."""
+        from maggy.views.importance import tight_bounds
+
+        return tight_bounds(self._comparable(), self._space(), self._direction())
+
+    @property
+    def best_so_far(self) -> Progress:
+        """The best value of the completed trials up to each of them; ``plot(*progress)``."""
+        from maggy.views.importance import best_so_far
+
+        return best_so_far(self._comparable(), self._direction())
+
+    def _comparable(self) -> list[TrialResult]:
+        budgets = [t.budget for t in self.trials if t.budget is not None and t.value is not None]
+        if not budgets:
+            return self.trials
+        top = max(budgets)
+        return [trial for trial in self.trials if trial.budget == top]
+
+    def _space(self) -> Searchspace:
+        return Searchspace.from_json(self.config["searchspace"])
+
+    def _direction(self) -> str:
+        return str(self.config["direction"])
 
     def to_pandas(self) -> Any:
         """One row for each trial; hyperparameters are the columns ``hp_<name>``.
@@ -155,7 +220,7 @@ class Result(dict[str, Any]):
                 "extra `maggy[pandas]`, or pandas alone: pip install pandas"
             )
             raise ModuleNotFoundError(msg, name="pandas") from error
-        return pd.DataFrame([_columns(trial) for trial in self.trials])
+        return pd.DataFrame([trial_columns(trial) for trial in self.trials])
 
 
 def load_result(run: str | Path, *, folder: str | Path = DEFAULT_FOLDER) -> Result:
@@ -192,7 +257,9 @@ def _fold(events: Iterable[Event], place: RunFolder) -> tuple[Summary, str]:
     return summary, "running" if live else "killed"
 
 
-def _trial(record: TrialRecord, folder: RunFolder | None, *, over: bool) -> TrialResult:
+def _trial(
+    record: TrialRecord, folder: RunFolder | None, saved: SavedCheckpoint | None, *, over: bool
+) -> TrialResult:
     ended = record.status.ended
     return TrialResult(
         id=record.id,
@@ -200,7 +267,7 @@ def _trial(record: TrialRecord, folder: RunFolder | None, *, over: bool) -> Tria
         status=INTERRUPTED if over and not ended else record.status.value,
         value=record.value,
         curve=Curve(list(record.steps), list(record.values)),
-        budget=record.budget,
+        budget=record.reached,
         runs=record.runs,
         duration=record.duration,
         worker=record.worker,
@@ -208,10 +275,12 @@ def _trial(record: TrialRecord, folder: RunFolder | None, *, over: bool) -> Tria
         error=record.error,
         info=record.info,
         log_path=folder.log_path(record.id) if folder is not None else None,
+        checkpoint=saved,
     )
 
 
-def _columns(trial: TrialResult) -> dict[str, Any]:
+def trial_columns(trial: TrialResult) -> dict[str, Any]:
+    """A trial as one flat row; hyperparameters are ``hp_<name>``."""
     return {
         "id": trial.id,
         "status": trial.status,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from maggy.views.result import Result, TrialResult
 
-__all__ = ["result_json", "run_table", "trial_tables"]
+__all__ = ["best_trials", "result_json", "run_table", "table", "trial_tables"]
 
 _TRIALS = 20
 _SENTENCES = 5
@@ -37,7 +37,7 @@ def run_table(rows: Sequence[Mapping[str, Any]], *, width: int | None) -> list[s
         for row in rows
     ]
     head = ("id", "experiment", "outcome", "trials", "best", "duration")
-    return _table(head, cells, right={3, 4}, width=width)
+    return table(head, cells, right={3, 4}, width=width)
 
 
 def trial_tables(result: Result, *, every: bool, width: int | None) -> list[str]:
@@ -48,7 +48,7 @@ def trial_tables(result: Result, *, every: bool, width: int | None) -> list[str]
         every: List all trials by id, not the best ones alone.
         width: Columns to cut lines to, or None.
     """
-    chosen = result.trials if every else _best(result)
+    chosen = result.trials if every else best_trials(result)
     lines = _trial_table(chosen, width)
     if len(chosen) < len(result.trials):
         lines[:0] = [
@@ -64,12 +64,14 @@ def trial_tables(result: Result, *, every: bool, width: int | None) -> list[str]
 def result_json(result: Result) -> dict[str, Any]:
     """A run for programs; learning curves are in the view ``metrics`` of its database."""
     return {
-        "id": result.path.name if result.path is not None else None,
+        "id": None if result.path is None else result.path.name,
         "name": result.name,
-        "path": str(result.path),
+        "path": None if result.path is None else str(result.path),
         "outcome": result.outcome,
         "reason": result.reason,
         **result,
+        "utilisation": result.utilisation,
+        "time_saved": result.time_saved,
         "config": result.config,
         "trials": [_trial_json(trial) for trial in result.trials],
     }
@@ -84,14 +86,14 @@ def _trial_json(trial: TrialResult) -> dict[str, Any]:
     }
 
 
-def _best(result: Result) -> list[TrialResult]:
+def best_trials(result: Result, most: int = _TRIALS) -> list[TrialResult]:
     """The best trials, the best first; those without a value last."""
     sign = -1.0 if result.config.get("direction", "max") == "max" else 1.0
     ranked = sorted(
         result.trials,
         key=lambda t: (t.status != "completed", t.value is None, sign * (t.value or 0.0), t.id),
     )
-    return ranked[:_TRIALS]
+    return ranked[:most]
 
 
 def _trial_table(trials: Sequence[TrialResult], width: int | None) -> list[str]:
@@ -109,7 +111,7 @@ def _trial_table(trials: Sequence[TrialResult], width: int | None) -> list[str]:
         for trial in trials
     ]
     right = {0, 2, 3, 4} if budgets else {0, 2, 3}
-    return ["", *_table(head, cells, right=right, width=width)] if trials else []
+    return ["", *table(head, cells, right=right, width=width)] if trials else []
 
 
 def _sentences(what: str, told: Sequence[tuple[int, str]], width: int | None) -> list[str]:
@@ -127,10 +129,17 @@ def _sentences(what: str, told: Sequence[tuple[int, str]], width: int | None) ->
     return [*lines, f"  and {hidden:,} other reasons: see --json"] if hidden > 0 else lines
 
 
-def _table(
+def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, right: set[int], width: int | None
 ) -> list[str]:
-    """Aligned columns; those in ``right`` flush right, the last one as it is."""
+    """Lines of aligned columns.
+
+    Args:
+        head: What stands over the columns.
+        rows: The cells.
+        right: The columns that are flush right.
+        width: Columns to cut lines to, or None.
+    """
     sizes = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):

@@ -5,6 +5,7 @@ Whatever comes from users is made printable here: no control character reaches a
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ __all__ = [
     "clock",
     "configuration",
     "count",
+    "literal",
     "number",
     "one_line",
     "printable",
@@ -52,7 +54,7 @@ def seconds(duration: float) -> str:
 
 def roughly(duration: float) -> str:
     """An estimate such as ``12 s`` or ``4 min 05 s``."""
-    return f"{max(1, round(duration))} s" if duration < 59.5 else seconds(duration)
+    return f"{min(59, max(1, round(duration)))} s" if duration < 59.95 else seconds(duration)
 
 
 def clock(at: float) -> str:
@@ -84,12 +86,19 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
+def wrapped(text: str, width: int) -> list[str]:
+    """The text on lines of ``width`` characters, broken at blanks where there are any."""
+    lines = textwrap.wrap(text, max(width, 20), break_on_hyphens=False, break_long_words=False)
+    return lines or [""]
+
+
 def configuration(hparams: Hparams, gap: str = "  ") -> str:
     """A configuration such as ``lr=0.0012  units=64``."""
-    return gap.join(f"{one_line(name)}={_value(value)}" for name, value in hparams.items())
+    return gap.join(f"{one_line(name)}={literal(value)}" for name, value in hparams.items())
 
 
-def _value(value: Value) -> str:
+def literal(value: Value) -> str:
+    """A hyperparameter's value: four significant digits, at most 40 characters."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, str):

@@ -34,6 +34,7 @@ __all__ = [
     "Refused",
     "Report",
     "Run",
+    "Saved",
     "Setup",
     "SetupFailed",
     "Stop",
@@ -97,6 +98,16 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """``reporter.save`` has written a checkpoint; ``size`` is in bytes."""
+
+    trial: int
+    attempt: int
+    step: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The training function returned; ``value`` is finite."""
 
@@ -146,6 +157,7 @@ class Setup:
         hb_interval: Longest silence of the worker, seconds.
         plan: How to call the training function (``worker.injection.Plan.to_json``).
         optimization_key: The metric's name in a dict that the training function returns.
+        checkpoint_dir: Where checkpoints are kept, absolute; None: nowhere.
     """
 
     sys_path: Sequence[str]
@@ -154,6 +166,7 @@ class Setup:
     hb_interval: float
     plan: Mapping[str, Json]
     optimization_key: str = "metric"
+    checkpoint_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,13 +195,17 @@ class Quit:
 
 
 FromWorker: TypeAlias = (
-    "Hello | Ready | SetupFailed | Report | Logged | Finished | Failed | Stopped | Heartbeat"
+    "Hello | Ready | SetupFailed | Report | Logged | Saved | Finished | Failed | Stopped"
+    " | Heartbeat"
 )
 ToWorker: TypeAlias = "Refused | Setup | Run | Stop | Quit"
 
 _FROM_WORKER: dict[str, type[Any]] = {
     kind.__name__: kind
-    for kind in (Hello, Ready, SetupFailed, Report, Logged, Finished, Failed, Stopped, Heartbeat)
+    for kind in (
+        *(Hello, Ready, SetupFailed, Report, Logged, Saved, Finished, Failed, Stopped),
+        Heartbeat,
+    )
 }
 _TO_WORKER: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (Refused, Setup, Run, Stop, Quit)
@@ -281,6 +298,10 @@ def _text(name: str, value: Any) -> str:
     if value.isascii():
         return value
     return value.encode(errors="replace").decode()  # half a surrogate pair is no text to a file
+
+
+def _optional_text(name: str, value: Any) -> str | None:
+    return None if value is None else _text(name, value)
 
 
 def _integer(name: str, value: Any) -> int:
@@ -397,10 +418,13 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "cwd": _text,
     "log_dir": _text,
     "optimization_key": _text,
+    "checkpoint_dir": _optional_text,
     "pid": _count,
     "protocol": _count,
     "trial": _count,
     "attempt": _count,
+    "step": _count,
+    "size": _count,
     "seed": _count,
     "value": _number,
     "hb_interval": _number,

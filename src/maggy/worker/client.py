@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from maggy.errors import WireError
 from maggy.wire.messages import Quit, Ready, Refused, Run, Setup, SetupFailed, Stop
+from maggy.worker import supervisor
+from maggy.worker.checkpoints import Checkpoints
 from maggy.worker.datasets import DataFile
 from maggy.worker.home import Home, publish, settle
 from maggy.worker.injection import Plan
@@ -27,7 +29,7 @@ from maggy.worker.outbox import Attempt, Outbox, Sender
 from maggy.worker.output import Output
 from maggy.worker.payload import Payload, load_payload
 from maggy.worker.reporter import Reporter
-from maggy.worker.runner import describe, run_trial
+from maggy.worker.runner import Outcome, describe, run_trial, unsendable
 from maggy.worker.seeding import seed_everything
 
 if TYPE_CHECKING:
@@ -51,9 +53,15 @@ class Connection(Sender, Protocol):
 
 
 def kill_group() -> None:
-    """Kill this process and, if it leads its process group, all children in it; at once."""
-    leader = os.getpgrp() == os.getpid()
-    os.kill(0 if leader else os.getpid(), signal.SIGKILL)
+    """Kill this process and all its descendants, wherever they moved; at once.
+
+    If it leads its process group, those go as well that were left in it by a parent that is gone.
+    """
+    try:
+        supervisor.kill_descendants(os.getpid())
+    finally:  # whatever stands in the way, such as a lack of file descriptors
+        leader = os.getpgrp() == os.getpid()
+        os.kill(0 if leader else os.getpid(), signal.SIGKILL)
 
 
 def serve(
@@ -138,7 +146,7 @@ class _Worker:
 
     def _run(self, attempt: Attempt, call: _TrainingCall) -> None:
         run = attempt.run
-        reporter = Reporter(attempt)
+        reporter = Reporter(attempt, self._checkpoints(run))
         process = os.getpid()
         with self._output.trial(run.trial, run.attempt), warnings.catch_warnings():
             seed_everything(run.seed)
@@ -152,8 +160,18 @@ class _Worker:
             if os.getpid() != process:  # a child that users' code has forked came back here
                 os._exit(1)
             attempt.close()
-        self._outbox.deliver(outcome)
+        self._deliver(outcome)
         del self._attempts[run.trial, run.attempt]
+
+    def _checkpoints(self, run: Run) -> Checkpoints | None:
+        folder = self._setup.checkpoint_dir
+        return None if folder is None else Checkpoints(Path(folder), run.trial, run.attempt)
+
+    def _deliver(self, outcome: Outcome) -> None:
+        try:
+            self._outbox.deliver(outcome)
+        except ValueError as error:
+            self._outbox.deliver(unsendable(outcome, error))
 
     def _read(self) -> None:
         try:

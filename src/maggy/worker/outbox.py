@@ -6,6 +6,7 @@ one send is in progress further reports collect and leave together with the next
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from maggy.errors import OutcomeError
-from maggy.wire.messages import Heartbeat, Logged, Report
+from maggy.wire.messages import Heartbeat, Logged, Report, Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from maggy.wire.messages import FromWorker, Point, Run
 
 __all__ = ["Attempt", "Outbox", "Sender"]
+
+logger = logging.getLogger(__name__)
 
 _MAX_NUMBERS = 5000  # in one report: keeps it below the wire's limit of a frame
 _MAX_ITEMS = 5000  # in one send
@@ -57,7 +60,7 @@ class Outbox:
         self._interval = interval
         self._lost = lost
         self._between = between
-        self._items: deque[tuple[Attempt, Point | str]] = deque()
+        self._items: deque[tuple[Attempt, Point | str | Saved]] = deque()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._sending = threading.Lock()  # held from taking items to having sent them
         self._sent_at = time.monotonic()
@@ -68,8 +71,8 @@ class Outbox:
         """Start the sending thread."""
         self._thread.start()
 
-    def put(self, attempt: Attempt, item: Point | str) -> None:
-        """Hand over a point or a logged text; returns at once."""
+    def put(self, attempt: Attempt, item: Point | str | Saved) -> None:
+        """Hand over a point, a logged text or the news of a checkpoint; returns at once."""
         self._items.append((attempt, item))
         self._wake.put(None)
 
@@ -78,11 +81,28 @@ class Outbox:
 
         Raises:
             OSError: The driver is gone.
+            ValueError: One of these cannot be sent; what was handed over before was sent.
         """
         with self._sending:
             while len(self._items) > _MAX_ITEMS:
                 self._send(*self._taken())
-            self._send(*self._taken(), *messages)
+            taken = self._taken()
+            try:
+                self._send(*taken, *messages)
+            except ValueError:
+                if taken:
+                    self._send(*taken)
+                raise
+
+    def flush(self) -> None:
+        """Send everything handed over so far; returns when the system has taken it.
+
+        Raises:
+            OSError: The driver is gone.
+        """
+        with self._sending:
+            while self._items:
+                self._send(*self._taken())
 
     def close(self) -> None:
         """End the sending thread; what was not sent yet stays unsent."""
@@ -126,9 +146,9 @@ class Outbox:
         owner, room = None, _MAX_NUMBERS
         for _ in range(min(len(self._items), _MAX_ITEMS)):
             attempt, item = self._items.popleft()
-            if isinstance(item, str):
+            if not isinstance(item, tuple):
                 points, owner = [], None
-                messages.append(Logged(trial=attempt.trial, attempt=attempt.attempt, text=item))
+                messages.append(_logged(attempt, item) if isinstance(item, str) else item)
                 continue
             numbers = 1 + len(item[2] or ())
             if attempt is not owner or numbers > room:
@@ -139,6 +159,10 @@ class Outbox:
             points.append(item)
             room -= numbers
         return messages
+
+
+def _logged(attempt: Attempt, text: str) -> Logged:
+    return Logged(trial=attempt.trial, attempt=attempt.attempt, text=text)
 
 
 class Attempt:
@@ -166,6 +190,17 @@ class Attempt:
         """Hand one text to the outbox."""
         self._hand_over(text)
 
+    def flush(self) -> None:
+        """Wait until what was handed over has left this process, or the driver is gone."""
+        try:
+            self._outbox.flush()
+        except OSError as error:  # the sending thread finds out too, and ends this process
+            logger.debug("the driver is gone: %s", error)
+
+    def saved(self, step: int, size: int) -> None:
+        """Hand the news of a checkpoint to the outbox."""
+        self._hand_over(Saved(trial=self.trial, attempt=self.attempt, step=step, size=size))
+
     def stop_reason(self) -> str | None:
         """Why to leave, or None."""
         return self._reason
@@ -180,7 +215,7 @@ class Attempt:
             self._closed = True
             self._reason = "this trial is over"
 
-    def _hand_over(self, item: Point | str) -> None:
+    def _hand_over(self, item: Point | str | Saved) -> None:
         if os.getpid() != self._process:
             msg = (
                 "broadcast() and log() were called in a child process, from where nothing reaches "

@@ -85,10 +85,11 @@ class _Count:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle with two differences.
+    """cloudpickle with three differences.
 
-    Large strided arrays go out of band too: numpy does so for contiguous ones only.  Code keeps
-    the name of its file, which cloudpickle leaves out: tracebacks show users their own lines.
+    Large strided arrays go out of band too: numpy does so for contiguous ones only.  So do large
+    tensors, which torch itself copies into the pickle.  Code keeps the name of its file, which
+    cloudpickle leaves out: tracebacks show users their own lines.
     """
 
     def reducer_override(self, value: Any) -> Any:
@@ -105,7 +106,38 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             and not value.dtype.hasobject
         ):
             return numpy.ascontiguousarray(value).__reduce_ex__(PROTOCOL)
+        torch = sys.modules.get("torch")
+        if torch is not None and type(value) is getattr(torch, "Tensor", None):
+            reduced = _as_array(value, torch)
+            if reduced is not None:
+                return reduced
         return super().reducer_override(value)
+
+
+def _as_array(tensor: Any, torch: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """How to pickle a tensor as the numpy array that shares its memory; None: as torch does it.
+
+    Only what is large, in main memory, and nothing but numbers; unlike in torch's own pickle, a
+    part of a large tensor leaves the rest of it behind.
+    """
+    special = (
+        tensor.device.type != "cpu"
+        or tensor.layout is not torch.strided
+        or tensor.requires_grad
+        or tensor.is_quantized
+        or tensor.is_nested
+        or tensor.is_conj()
+        or tensor.is_neg()
+        or vars(tensor)  # attributes of the user's
+        or 0 in tensor.stride()  # one number stands for many
+    )
+    if special or tensor.nbytes < IN_BAND:
+        return None
+    try:
+        return torch.from_numpy, (tensor.numpy(),)
+    except TypeError:  # numbers that numpy does not know, such as bfloat16: as plain bits
+        bits = {1: torch.uint8, 2: torch.int16}.get(tensor.element_size())
+        return None if bits is None else (torch.Tensor.view, (tensor.view(bits), tensor.dtype))
 
 
 @contextlib.contextmanager

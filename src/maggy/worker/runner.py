@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from maggy.wire.messages import Run
     from maggy.worker.reporter import Reporter
 
-__all__ = ["describe", "run_trial"]
+__all__ = ["Outcome", "describe", "run_trial", "unsendable"]
 
 Outcome: TypeAlias = "Finished | Failed | Stopped"
 
@@ -64,6 +64,16 @@ def run_trial(
             reporter.refusal.__context__ = None
             reporter.refusal.with_traceback(None)
         return failed
+
+
+def unsendable(outcome: Outcome, error: ValueError) -> Failed:
+    """What becomes of a trial whose outcome no message can hold, because of ``error``."""
+    message = (
+        f"what the training function came to cannot be sent to the driver: {error} Return the "
+        "metric and a few plain numbers and texts; save large data to a file."
+    )
+    failure = TrialError(type="OutcomeError", message=clean(message, _MAX_MESSAGE))
+    return Failed(trial=outcome.trial, attempt=outcome.attempt, error=failure)
 
 
 def _outcome(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["kill_groups", "main", "signal_group"]
+__all__ = ["kill_descendants", "kill_groups", "main", "signal_group"]
 
 _POLL = 0.5
 """Seconds between two looks at the parent."""
@@ -81,6 +81,24 @@ def kill_groups(pgids: Iterable[int]) -> None:
         return
     for leader in leaders:
         signal_group(leader, signal.SIGSTOP)
+    victims = _stopped_descendants(leaders)
+    for leader in leaders:
+        signal_group(leader, signal.SIGKILL)
+    for pid in victims:
+        _signal(pid, signal.SIGKILL)
+
+
+def kill_descendants(pid: int) -> None:
+    """SIGKILL every descendant of this process, wherever it moved, but not the process itself.
+
+    They are stopped first, so that none of them can start another one meanwhile.
+    """
+    for victim in _stopped_descendants({pid}):
+        _signal(victim, signal.SIGKILL)
+
+
+def _stopped_descendants(leaders: set[int]) -> set[int]:
+    """The descendants of these processes, all of them stopped."""
     victims: set[int] = set()
     for _ in range(_ROUNDS):
         found = _descendants(leaders) - victims
@@ -89,10 +107,7 @@ def kill_groups(pgids: Iterable[int]) -> None:
         victims |= found
         for pid in found:
             _signal(pid, signal.SIGSTOP)
-    for leader in leaders:
-        signal_group(leader, signal.SIGKILL)
-    for pid in victims:
-        _signal(pid, signal.SIGKILL)
+    return victims
 
 
 def signal_group(pgid: int, number: signal.Signals) -> None:

@@ -236,6 +236,17 @@ def test_a_waiting_optimizer_is_asked_again_when_a_trial_ended() -> None:
     assert play(m, finished(0)) == [Tell(trial=0), Suggest(number=1)]
 
 
+def test_an_answer_from_before_an_end_is_no_reason_to_wait() -> None:
+    """Asked while a trial ran, the optimizer says wait after it has ended: it is asked again."""
+    m = machine(prefetch=1)
+    play(m, WorkerJoined(at=0.0, worker="a"))
+    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1)]
+    assert play(m, finished(0)) == [Tell(trial=0)]
+    assert play(m, WaitSuggested(at=1.0)) == [Suggest(number=1)]
+    commands = play(m, WaitSuggested(at=1.1))
+    assert commands[-1].outcome == "failed", "now there is nothing to wait for"
+
+
 def test_waiting_for_nothing_ends_the_run_as_failed() -> None:
     """An optimizer that waits while nothing runs would wait for ever."""
     m = machine()
@@ -258,6 +269,116 @@ def test_a_promotion_continues_a_completed_trial() -> None:
     play(m, WorkerJoined(at=0.0, worker="a"), suggested(0, budget=1), finished(0))
     assert play(m, suggested(0, budget=2)) == [assign("a", 0, attempt=1, budget=2)]
     assert len(m.trials) == 1
+
+
+def test_a_promotion_begins_afresh_but_for_the_curve() -> None:
+    """Loss and lost workers are forgotten, the curve stands until the new run reports."""
+    m = machine(num_trials=1, promotes=True, max_lost=1)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0, budget=1))
+    play(m, WorkerLost(at=0.1, worker="a", reason="killed"), WorkerJoined(at=0.2, worker="b"))
+    play(m, reported(0, 0, 5.0, attempt=1), finished(0, value=5.0, attempt=1))
+    play(m, suggested(0, budget=2))
+    trial = m.trials[0]
+    assert (trial.loss, trial.lost, trial.budget, trial.losses) == (None, 0, 2, [5.0])
+    play(m, WorkerLost(at=1.0, worker="b", reason="killed"))
+    assert play(m, WorkerJoined(at=1.1, worker="c")) == [assign("c", 0, attempt=3, budget=2)]
+    play(m, reported(0, 1, 3.0, attempt=3), finished(0, value=3.0, attempt=3))
+    assert (trial.loss, trial.losses) == (3.0, [5.0, 3.0])
+
+
+def test_every_ended_run_is_told_and_a_failed_promotion_has_no_loss() -> None:
+    """The optimizer learns of each, in order."""
+    m = machine(num_trials=1, promotes=True)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0, budget=1))
+    assert Tell(trial=0) in play(m, finished(0))
+    play(m, suggested(0, budget=2))
+    commands = play(m, TrialFailed(at=1.0, trial=0, attempt=1, error=ERROR))
+    assert commands == [Tell(trial=0), Suggest(number=1)]
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.FAILED, None)
+    commands = play(m, SearchExhausted(at=2.0, reason="Nothing is left to promote."))
+    assert commands[-1] == Finish(outcome="completed")
+
+
+@pytest.mark.parametrize("number", [0, 7, -1])
+def test_only_completed_trials_can_be_continued(number: Any) -> None:
+    """An optimizer that continues a running trial, or none, ends the run with its mistake."""
+    m = machine(promotes=True)
+    play(m, WorkerJoined(at=0.0, worker="a"), WorkerJoined(at=0.0, worker="b"), suggested(0))
+    play(m, suggested(number))
+    assert m.failure is not None
+    assert m.failure.blame is Blame.OPTIMIZER
+    assert f"it continues trial {number}, which has not completed" in m.failure.error.message
+
+
+def test_a_promoted_trial_counts_once_towards_es_min() -> None:
+    """Trials that have completed are counted, not runs."""
+    m = machine(num_trials=3, promotes=True, policy=StopAt(0.0), es_min=2)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), finished(0))
+    play(m, suggested(0, budget=2), finished(0, attempt=1), suggested(1))
+    assert play(m, reported(1, 0, 9.0)) == []
+    play(m, finished(1), suggested(2))
+    assert isinstance(play(m, reported(2, 0, 9.0))[0], StopTrial)
+
+
+def test_rungs_judge_every_report_from_the_first() -> None:
+    """Whatever es_min and es_interval say to the user's policy; both learn of every end."""
+    rungs, policy = StopAt(5.0), StopAt(1.0)
+    m = machine(policy=policy, es_min=1, es_interval=2, rungs=rungs)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    assert play(m, reported(0, 0, 3.0)) == []
+    (stop,) = play(m, reported(0, 1, 6.0))
+    assert (stop.threshold, stop.final) == (5.0, None)
+    play(m, TrialStopped(at=1.0, trial=0, attempt=0), suggested(1), finished(1), suggested(2))
+    assert play(m, reported(2, 0, 3.0)) == []
+    (stop,) = play(m, reported(2, 1, 3.0))
+    assert stop.threshold == 1.0
+    assert rungs.seen == policy.seen == [0, 1]
+
+
+class Enough:
+    """A trial with a report at step 2 has done what was wanted."""
+
+    def finished(self, trial: Trial) -> None:
+        pass
+
+    def decide(self, trial: Trial) -> Decision:
+        done = trial.steps[-1] == 2
+        return Decision(stop=done, complete=done, reason="enough" if done else "")
+
+
+def at_the_end(**options: Any) -> Any:
+    m = machine(direction="max", rungs=Enough(), **options)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0, budget=2))
+    return m, play(m, reported(0, 1, 0.5), reported(0, 2, 0.75))
+
+
+def test_a_trial_that_has_reached_its_budget_is_told_to_leave_and_is_complete() -> None:
+    """Its value is the one it had there, in the user's sign."""
+    m, commands = at_the_end()
+    assert commands == [StopTrial(worker="a", trial=0, attempt=0, reason="enough", final=0.75)]
+    play(m, reported(0, 3, 0.1))
+    assert play(m, TrialStopped(at=2.0, trial=0, attempt=0))[0] == Tell(trial=0)
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.COMPLETED, -0.75)
+
+
+@pytest.mark.parametrize(("more", "loss"), [(False, -0.9), (True, -0.75)])
+def test_what_it_returns_counts_unless_it_went_on_beyond_its_budget(more: Any, loss: Any) -> None:
+    """A function of just that length returns its own value; a longer one that ran on does not."""
+    m, _ = at_the_end()
+    if more:
+        play(m, reported(0, 3, 0.1))
+    play(m, finished(0, value=0.9))
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.COMPLETED, loss)
+
+
+def test_a_complete_trial_survives_its_worker_but_not_an_exception() -> None:
+    """Lost on its way out, it is complete; what raises has failed."""
+    m, _ = at_the_end()
+    assert play(m, WorkerLost(at=2.0, worker="a", reason="killed")) == [Tell(trial=0)]
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.COMPLETED, -0.75)
+    m, _ = at_the_end()
+    play(m, TrialFailed(at=2.0, trial=0, attempt=0, error=ERROR))
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.FAILED, None)
 
 
 @pytest.mark.parametrize(
@@ -374,3 +495,138 @@ def test_failures_are_alike_up_to_numbers() -> None:
     assert same_failure([a, b])
     assert not same_failure([a, TrialError(type="F", message=a.message)])
     assert not same_failure([a, TrialError(type="E", message="something else")])
+
+
+# Time
+
+
+def test_a_run_that_takes_too_long_has_to_leave_and_fails() -> None:
+    """Told at the limit; once it has left, the trial fails with what it had reached."""
+    m = machine(num_trials=2, direction="max", trial_timeout=60.0)
+    play(m, WorkerJoined(at=5.0, worker="w"), suggested(0, at=10.0))
+    play(m, MetricReported(at=50.0, trial=0, attempt=0, step=3, value=0.5))
+    assert m.wake_at() == 70.0
+    (order,) = play(m, Tick(at=70.0))
+    assert isinstance(order, Interrupt)
+    assert (order.worker, order.trial, order.attempt) == ("w", 0, 0)
+    assert "60 s" in order.reason
+    give_up, _ = play(m, TrialStopped(at=71.0, trial=0, attempt=0))
+    assert isinstance(give_up, GiveUp)
+    assert give_up.error.type == "Timeout"
+    assert "0.5 at step 3" in give_up.error.message
+    play(m, TrialFailed(at=71.0, trial=0, attempt=give_up.attempt, error=give_up.error))
+    assert (m.trials[0].status, m.trials[0].error) == (TrialStatus.FAILED, give_up.error)
+    assert play(m, suggested(1, at=72.0)) == [assign("w", 1)]
+    assert m.wake_at() == 132.0
+
+
+def test_a_run_that_does_not_leave_loses_its_worker_and_is_not_run_again() -> None:
+    """Killed when the grace is over; the worker that replaces it gets another trial."""
+    m = machine(num_trials=2, trial_timeout=60.0)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), Tick(at=60.0))
+    assert m.wake_at() == 66.0
+    assert play(m, Tick(at=66.0)) == [Kill(worker="a")]
+    assert m.wake_at() is None
+    (give_up,) = play(m, WorkerLost(at=67.0, worker="a", reason="ended by maggy"))
+    assert isinstance(give_up, GiveUp)
+    assert "its worker was ended" in give_up.error.message
+    play(m, TrialFailed(at=67.0, trial=0, attempt=give_up.attempt, error=give_up.error))
+    assert play(m, WorkerJoined(at=69.0, worker="b")) == [Suggest(number=1)]
+    assert play(m, suggested(1, at=69.0)) == [assign("b", 1)]
+
+
+def test_a_late_run_is_noticed_at_any_event() -> None:
+    """Also by an engine that never ticks, such as a search driven by hand."""
+    m = machine(trial_timeout=60.0, policy=StopAt(0.0), es_min=0)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0))
+    commands = play(m, MetricReported(at=61.0, trial=0, attempt=0, step=0, value=-1.0))
+    assert [type(command) for command in commands] == [Interrupt]
+    again = play(m, MetricReported(at=62.0, trial=0, attempt=0, step=1, value=9.0))
+    assert again == []  # nobody judges it any more
+
+
+def test_a_result_that_comes_late_counts() -> None:
+    """A training function that returns instead of leaving has completed."""
+    m = machine(trial_timeout=60.0)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0), Tick(at=60.0))
+    play(m, TrialFinished(at=63.0, trial=0, attempt=0, value=2.0))
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.COMPLETED, 2.0)
+    assert m.wake_at() is None
+
+
+def test_each_run_of_a_trial_has_its_own_time() -> None:
+    """A lost worker costs the trial nothing; a promotion begins anew."""
+    m = machine(num_trials=1, promotes=True, trial_timeout=60.0)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0, budget=1))
+    play(m, WorkerLost(at=50.0, worker="a", reason="killed"), WorkerJoined(at=55.0, worker="b"))
+    assert m.wake_at() == 115.0
+    play(m, TrialFinished(at=100.0, trial=0, attempt=1, value=1.0))
+    play(m, suggested(0, at=101.0, budget=2))
+    assert m.wake_at() == 161.0
+
+
+def test_a_stopped_trial_that_never_leaves_is_ended_at_its_limit() -> None:
+    """It was told already; it stays stopped, with its last value."""
+    m = machine(policy=StopAt(0.0), es_min=0, trial_timeout=60.0)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0), reported(0, 0, 9.0))
+    assert play(m, Tick(at=60.0)) == []
+    assert play(m, Tick(at=66.0)) == [Kill(worker="w")]
+    play(m, WorkerLost(at=67.0, worker="w", reason="ended by maggy"))
+    assert (m.trials[0].status, m.trials[0].loss) == (TrialStatus.STOPPED, 9.0)
+
+
+def test_at_the_time_limit_all_stop_and_nothing_begins() -> None:
+    """What runs keeps its last value, with a reason; the run has completed, and says why."""
+    m = machine(num_trials=9, time_limit=100.0, prefetch=1)
+    play(m, WorkerJoined(at=0.0, worker="a"), WorkerJoined(at=0.0, worker="b"))
+    play(m, suggested(0), suggested(1), suggested(2), reported(0, 0, 0.5))
+    assert m.wake_at() == 100.0
+    reason = "The time limit of 100 s was reached."
+    assert play(m, Tick(at=100.0)) == [
+        StopTrial(worker="a", trial=0, attempt=0, reason=reason),
+        StopTrial(worker="b", trial=1, attempt=0, reason=reason),
+    ]
+    assert m.ending
+    assert play(m, TrialStopped(at=101.0, trial=0, attempt=0)) == [Tell(trial=0)]
+    assert play(m, Tick(at=110.0)) == [Kill(worker="b")]
+    assert play(m, WorkerLost(at=111.0, worker="b", reason="ended by maggy"))[-1] == Finish(
+        outcome="completed", reason=reason
+    )
+    ends = [(t.status, t.loss) for t in m.trials]
+    assert ends == [
+        (TrialStatus.STOPPED, 0.5),
+        (TrialStatus.STOPPED, None),
+        (TrialStatus.PENDING, None),
+    ]
+
+
+@pytest.mark.parametrize("last", [finished(0), TrialFailed(at=1, trial=0, attempt=0, error=ERROR)])
+def test_what_ends_after_the_time_limit_still_counts(last: Any) -> None:
+    """An event that comes when time is up is taken in, but nothing follows from it."""
+    m = machine(num_trials=9, time_limit=0.5)
+    play(m, WorkerJoined(at=0.0, worker="w"), suggested(0))
+    commands = play(m, last)
+    assert m.trials[0].status.ended
+    assert [type(command) for command in commands] == [Tell, Shutdown, Finish]
+
+
+def test_a_time_limit_with_no_worker_there_ends_the_run() -> None:
+    """Nobody has to join first."""
+    m = machine(time_limit=10.0)
+    assert play(m, Tick(at=10.0)) == [
+        Finish(outcome="completed", reason="The time limit of 10 s was reached.")
+    ]
+
+
+def test_trials_that_all_take_too_long_end_the_run_with_that_error() -> None:
+    """Like any mistake that all of the first trials make."""
+    m = machine(num_trials=50, first=2, trial_timeout=10.0)
+    play(m, WorkerJoined(at=0.0, worker="w"))
+    for number in range(2):
+        began = 20.0 * number
+        play(m, suggested(number, at=began), Tick(at=began + 10.0))
+        commands = play(m, TrialStopped(at=began + 11.0, trial=number, attempt=0))
+        error = commands[0].error
+        play(m, TrialFailed(at=began + 11.0, trial=number, attempt=1, error=error))
+    assert m.failure is not None
+    assert (m.failure.blame, m.failure.error.type) == (Blame.TRIALS, "Timeout")

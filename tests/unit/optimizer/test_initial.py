@@ -67,6 +67,11 @@ def test_parents_follow_their_children() -> None:
     assert (found["opt"], found["nesterov"], found["momentum"]) == ("sgd", True, 0.5)
     (found,) = first([{"nesterov": False}], 1)
     assert found["opt"] == "adam"  # the default, which is accepted
+    plain = Searchspace(
+        a=Categorical([1, 2, 3]), b=Integer(0, 9, when={"a": [2, 3]}), c=Double(0, 1)
+    )
+    search = Rehearsal(Initial([{"b": 4}], RandomSearch()), plain)
+    assert search.run(1)[0].hparams["a"] == 2  # the first that is accepted
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,7 @@ def test_skipped_points() -> None:
     """Forbidden and repeated points are skipped with a reason; missing values are drawn to fit."""
     narrow = space().with_constraints(["lr < 0.01 or layers > 3"])
     point = {"opt": "none", "lr": 0.001, "layers": 3}
-    points = [point, {"lr": 0.5}, dict(point), {"layers": 1}]
+    points: list[dict[str, Any]] = [point, {"lr": 0.5}, dict(point), {"layers": 1}]
     optimizer = Initial(points, GridSearch(2))
     search = Rehearsal(optimizer, narrow)
     search.run(5)

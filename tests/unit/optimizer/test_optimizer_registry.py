@@ -25,12 +25,14 @@ def test_names_in_any_case(name: str, kind: type[object]) -> None:
 
 
 def test_every_name_resolves() -> None:
-    """What is listed can be made, satisfies the contract and answers inline."""
-    assert names() == ("randomsearch", "gridsearch")
+    """What is listed can be made and satisfies the contract; the cheap ones answer inline."""
+    assert names()[:2] == ("randomsearch", "gridsearch")
+    assert {"asha", "hyperband", "gp", "tpe", "auto"} <= set(names())
     for name in names():
         optimizer = resolve(name)
         assert isinstance(optimizer, Optimizer)
-        assert getattr(optimizer, "suggests_inline", False) is True
+        inline = getattr(optimizer, "suggests_inline", False)
+        assert inline is (name in {"randomsearch", "gridsearch", "asha", "hyperband"})
 
 
 def test_unknown_names() -> None:
@@ -59,7 +61,7 @@ def test_objects() -> None:
         def tell(self, trial: object) -> None:
             """Nothing."""
 
-    whole = Whole()
+    whole: object = Whole()
     assert resolve(whole) is whole
     with pytest.raises(ConfigError, match=r"has no tell\.$"):
         resolve(Half())

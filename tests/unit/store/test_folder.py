@@ -12,7 +12,15 @@ import pytest
 
 from maggy.errors import RunError
 from maggy.store import folder as module
-from maggy.store.folder import RunFolder, create_run, find_runs, open_run, slug
+from maggy.store.folder import (
+    RunFolder,
+    SavedCheckpoint,
+    create_run,
+    find_runs,
+    open_run,
+    slug,
+)
+from maggy.trial import CheckpointName
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,3 +161,28 @@ def test_errors_teach(tmp_path: Path) -> None:
             open_run(wanted or "zz", folder=tmp_path)
     with pytest.raises(RunError, match=r"could be 2 runs: .*Give more of its characters"):
         open_run("2026", folder=tmp_path)
+
+
+def checkpoint(run: RunFolder, trial: str, *name: int) -> Path:
+    """A checkpoint with something in it."""
+    folder = run.checkpoints / trial / str(CheckpointName(*name))
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_bytes(b"x" * name[3])
+    return folder / "model.pt"
+
+
+def test_the_newest_checkpoints_are_found(tmp_path: Path) -> None:
+    """By attempt, then by number; what is no checkpoint is passed over."""
+    run = make_run(tmp_path)
+    assert run.saved() == {}
+    checkpoint(run, "000000", 0, 12, 9, 1, 0)
+    newest = checkpoint(run, "000000", 1, 2, 7, 3, 0)
+    other = checkpoint(run, "1000000", 0, 1, 0, 2, 0)
+    (run.checkpoints / "000000" / "draft-0001-000003").mkdir()
+    (run.checkpoints / "deleting-1-000007").mkdir()
+    (run.checkpoints / "000002").mkdir()
+    (run.checkpoints / "000003" / str(CheckpointName(0, 1, 0, 0, 0))).mkdir(parents=True)
+    assert run.saved() == {
+        0: SavedCheckpoint(path=newest, step=7, size=3),
+        1_000_000: SavedCheckpoint(path=other, step=0, size=2),
+    }

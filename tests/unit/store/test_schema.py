@@ -51,10 +51,12 @@ def fill(log: SqliteLog, events: Iterable[Event]) -> None:
     log.commit()
 
 
-def started(trial: int, attempt: int = 0, at: float = 0.0) -> list[Event]:
+def started(
+    trial: int, attempt: int = 0, at: float = 0.0, budget: int | None = None
+) -> list[Event]:
     """Trial ``trial`` is suggested, if new, and given to a worker of its own name."""
     run = TrialStarted(at=at, trial=trial, attempt=attempt, worker=f"w{trial}.{attempt}")
-    new = Suggested(at=at, trial=trial, hparams={"x": trial})
+    new = Suggested(at=at, trial=trial, hparams={"x": trial}, budget=budget)
     return [run] if attempt else [new, run]
 
 
@@ -69,7 +71,7 @@ def test_trials_of_the_story(path_of_story: Path) -> None:
         *("completed", "failed", "stopped", "completed", "interrupted", "pending")
     ]
     assert [row["value"] for row in rows] == [0.625, None, 0.125, 0.875, None, None]
-    assert [row["budget"] for row in rows] == [None, None, None, 3, 1.5, None]
+    assert [row["budget"] for row in rows] == [None, None, None, 3, None, None]
     assert [row["attempts"] for row in rows] == [1, 1, 1, 2, 1, 0]
     assert [row["worker"] for row in rows] == ["w0", "w1", "w0", "w0", "w2", None]
     assert [row["started"] for row in rows] == [0.5, 0.5, 2.5, 2.5, 4.0, None]
@@ -175,12 +177,12 @@ def test_an_interruption_is_no_early_stop(log: SqliteLog) -> None:
 
 
 def test_a_promotion(log: SqliteLog) -> None:
-    """A trial suggested again waits, then runs on with the larger budget."""
-    fill(log, [WorkerJoined(at=0.0, worker="w0.0"), *started(0)])
+    """A trial suggested again keeps budget and value until its next run has completed."""
+    fill(log, [WorkerJoined(at=0.0, worker="w0.0"), *started(0, budget=3)])
     fill(log, [TrialFinished(at=1.0, trial=0, attempt=0, value=0.5)])
     fill(log, [Suggested(at=1.0, trial=0, hparams={"x": 0}, budget=9)])
     rows = query(log, "SELECT status, value, budget FROM trials")
-    assert rows == [("pending", None, 9)]
+    assert rows == [("pending", 0.5, 3)]
     fill(log, [*started(0, 1, at=2.0), TrialFinished(at=4.0, trial=0, attempt=1, value=0.75)])
     rows = query(log, "SELECT status, value, budget, attempts, duration FROM trials")
     assert rows == [("completed", 0.75, 9, 2, 3.0)]

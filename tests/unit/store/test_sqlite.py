@@ -200,13 +200,15 @@ def test_a_slow_reader_does_not_block(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_outline_leaves_out_reports(path: Path) -> None:
-    """It keeps the last report of each attempt and everything that is no report or log line."""
+    """It keeps first and last report of each attempt, and all that is no report or log line."""
     write_story(path)
     with SqliteLog.open(path) as log:
         outline = list(log.outline())
     kept = [event for event in outline if isinstance(event, MetricReported)]
     assert [(event.trial, event.attempt, event.value) for event in kept] == [
+        (0, 0, 0.5),
         (0, 0, 0.6),
+        (2, 0, 0.25),
         (3, 0, 0.5),
         (2, 0, 0.125),
         (3, 1, 0.75),
@@ -469,3 +471,27 @@ def test_logs_are_independent(tmp_path: Path) -> None:
         one.commit()
         two.commit()
         assert [list(log.read()) for log in (one, two)] == [[Tick(at=1.0)], [Tick(at=2.0)]]
+
+
+def test_a_lock_of_another_program_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that somebody keeps locked says so, and its events are still there later."""
+    write_story(path)
+    monkeypatch.setattr(module, "_BUSY", 0.0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunError, match=r"is locked\. Another program holds it"):
+            SqliteLog.open(path)
+        other.execute("ROLLBACK")
+    with SqliteLog.open(path) as log:
+        assert list(log.read()) == story()
+
+
+def test_a_truncated_database_is_told(path: Path) -> None:
+    """Half a file is damaged, and the error says how to salvage it."""
+    write_story(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with (
+        pytest.raises(RunError, match=r"malformed\. It is damaged: restore"),
+        SqliteLog.open(path) as log,
+    ):
+        list(log.read())

@@ -24,13 +24,14 @@ from maggy.wire.messages import (
     Refused,
     Report,
     Run,
+    Saved,
     Setup,
     SetupFailed,
     Stop,
     Stopped,
     encode,
 )
-from maggy.worker import client
+from maggy.worker import client, supervisor
 from maggy.worker.client import kill_group, serve
 from maggy.worker.datasets import DataFile
 from maggy.worker.injection import Plan
@@ -413,12 +414,65 @@ def test_a_worker_that_is_not_set_up_says_why(
         serve(driver, lost=never)
 
 
+def test_an_outcome_that_cannot_be_sent_fails_its_trial(
+    work: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker lives on, and the trial says what was wrong."""
+
+    class Narrow(Driver):
+        def send(self, *messages: FromWorker) -> None:
+            if any(isinstance(m, Finished) and m.trial == 0 for m in messages):
+                msg = "a message may have at most 16 bytes, but Finished has 17."
+                raise ValueError(msg)
+            super().send(*messages)
+
+    driver = work(lambda hparams: hparams["x"], "hparams", trials=2, driver=Narrow())
+    failed, finished = driver.outcomes()
+    assert isinstance(failed, Failed)
+    assert (failed.trial, failed.attempt, failed.error.type) == (0, 0, "OutcomeError")
+    assert "at most 16 bytes, but Finished has 17. Return the metric" in failed.error.message
+    assert finished == Finished(trial=1, attempt=0, value=0.5, info=None)
+
+
+def test_checkpoints_are_kept_where_the_driver_says(
+    work: Callable[..., Driver], tmp_path: Path
+) -> None:
+    """A second attempt finds what the first one saved, and the driver hears of the save."""
+
+    def function(reporter: Any) -> float:
+        found = reporter.restore()
+        if found is None:
+            reporter.save(b"half", step=3)
+            return 0.0
+        return float(found.step)
+
+    class Again(Driver):
+        def outcomes_seen(self) -> int:
+            return 0
+
+        def say(self, message: ToWorker, blob: bytes | None = None) -> None:
+            if isinstance(message, Run):
+                message = run_of(0, attempt=len(self.outcomes()))
+            super().say(message, blob)
+
+    folder = str(tmp_path / "kept")
+    driver = work(function, "reporter", trials=2, driver=Again(), checkpoint_dir=folder)
+    assert [m for m in driver.sent if isinstance(m, Saved)] == [
+        Saved(trial=0, attempt=0, step=3, size=4)
+    ]
+    values = [m.value for m in driver.outcomes() if isinstance(m, Finished)]
+    assert values == [0.0, 3.0]
+
+
 def test_only_the_leader_of_a_group_kills_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker started by hand must not take the shell's other processes with it."""
     kills: list[tuple[int, int]] = []
+    orphaned: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: kills.append((pid, number)))
+    monkeypatch.setattr(supervisor, "kill_descendants", orphaned.append)
     monkeypatch.setattr(os, "getpgrp", os.getpid)
     kill_group()
     monkeypatch.setattr(os, "getpgrp", lambda: 1)
     kill_group()
     assert kills == [(0, signal.SIGKILL), (os.getpid(), signal.SIGKILL)]
+    assert orphaned == [os.getpid()] * 2

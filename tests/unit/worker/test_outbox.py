@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from maggy.errors import OutcomeError
-from maggy.wire.messages import Finished, Heartbeat, Logged, Ready, Report, Run, encode
+from maggy.wire.messages import Finished, Heartbeat, Logged, Ready, Report, Run, Saved, encode
 from maggy.worker.outbox import Attempt, Outbox
 
 if TYPE_CHECKING:
@@ -173,6 +174,50 @@ def test_an_attempt_that_is_over_sends_nothing(wire: Wire) -> None:
     outbox.deliver(FINISHED)
     assert wire.next() == (FINISHED,)
     assert attempt.stop_reason() == "this trial is over"
+
+
+def test_a_checkpoint_is_told_in_its_place(wire: Wire) -> None:
+    """After the points before it and before those behind it."""
+    outbox = Outbox(wire, 1000.0, lost=nothing, between=nothing)
+    attempt = attempt_of(outbox)
+    attempt.report(0, 0.5, None)
+    attempt.saved(0, 1000)
+    attempt.report(1, 0.25, None)
+    outbox.deliver(FINISHED)
+    assert wire.next() == (
+        Report(trial=1, attempt=0, points=[(0, 0.5, None)]),
+        Saved(trial=1, attempt=0, step=0, size=1000),
+        Report(trial=1, attempt=0, points=[(1, 0.25, None)]),
+        FINISHED,
+    )
+
+
+def test_a_flush_leaves_nothing_behind(wire: Wire) -> None:
+    """Everything handed over has been sent when it returns; a lost driver is no error."""
+    outbox = Outbox(wire, 1000.0, lost=nothing, between=nothing)
+    attempt = attempt_of(outbox)
+    attempt.flush()
+    attempt.report(0, 0.5, None)
+    attempt.flush()
+    assert wire.next() == (Report(trial=1, attempt=0, points=[(0, 0.5, None)]),)
+    assert wire.sends.empty()
+    wire.cut = True
+    attempt.report(1, 0.5, None)
+    attempt.flush()
+
+
+def test_what_was_handed_over_survives_an_outcome_that_cannot_be_sent(wire: Wire) -> None:
+    """The points leave, the outcome raises, and another one can follow."""
+    outbox = Outbox(wire, 1000.0, lost=nothing, between=nothing)
+    attempt_of(outbox).report(0, 0.5, None)
+    broken = Finished(trial=1, attempt=0, value=1.0, info={"x": math.nan})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        outbox.deliver(broken)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        outbox.deliver(broken)
+    outbox.deliver(FINISHED)
+    assert wire.next() == (Report(trial=1, attempt=0, points=[(0, 0.5, None)]),)
+    assert wire.next() == (FINISHED,)
 
 
 def test_a_stop_reaches_its_attempt() -> None:

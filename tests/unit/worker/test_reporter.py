@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from maggy.errors import EarlyStopException, OutcomeError
+from maggy.errors import CheckpointError, EarlyStopException, OutcomeError
+from maggy.worker.checkpoints import Checkpoints
 from maggy.worker.reporter import Refusal, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 class Notebook:
@@ -22,13 +24,21 @@ class Notebook:
     def __init__(self) -> None:
         self.points: list[tuple[int, float, Mapping[str, float] | None]] = []
         self.texts: list[str] = []
+        self.checkpoints: list[tuple[int, int]] = []
         self.reason: str | None = None
+        self.flushed = 0
 
     def report(self, step: int, value: float, others: Mapping[str, float] | None) -> None:
         self.points.append((step, value, others))
 
     def log(self, text: str) -> None:
         self.texts.append(text)
+
+    def flush(self) -> None:
+        self.flushed = len(self.points)
+
+    def saved(self, step: int, size: int) -> None:
+        self.checkpoints.append((step, size))
 
     def stop_reason(self) -> str | None:
         return self.reason
@@ -172,3 +182,85 @@ def test_a_user_may_name_a_number_anything(reporter: Reporter, sink: Notebook) -
     entries: dict[str, Any] = {"loss": 1, "value": 2, "trial": 3}
     reporter.broadcast(1.0, **entries)
     assert sink.points[0][2] == {"loss": 1.0, "value": 2.0, "trial": 3.0}
+
+
+@pytest.fixture
+def saving(sink: Notebook, tmp_path: Path) -> Reporter:
+    """A reporter of attempt 1 that has a place for checkpoints."""
+    return Reporter(sink, Checkpoints(tmp_path, 0, 1))
+
+
+def test_a_save_is_told_and_restored(saving: Reporter, sink: Notebook) -> None:
+    """Reports leave before; the sink hears step and size; the same run finds what it saved."""
+    assert saving.restore() is None
+    saving.broadcast(0.5, step=4)
+    saving.save(b"abc", step=np.int64(4))
+    assert sink.checkpoints == [(4, 3)]
+    assert sink.flushed == 1
+    found = saving.restore()
+    assert found is not None
+    assert (found.bytes, found.step) == (b"abc", 4)
+
+
+def test_steps_go_on_behind_the_restored_one(
+    saving: Reporter, sink: Notebook, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Without a step; a step that is given counts as given, even below the restored one."""
+    Checkpoints(tmp_path, 0, 0).save(b"abc", 7)
+    saving.restore()
+    saving.broadcast(0.5)
+    assert sink.points == [(8, 0.5, None)]
+    again = Reporter(sink, Checkpoints(tmp_path, 0, 2))
+    again.restore()
+    again.broadcast(0.25, step=7)
+    again.restore()
+    again.broadcast(0.125)
+    assert sink.points[1:] == [(7, 0.25, None), (8, 0.125, None)]
+    assert not recwarn
+
+
+def test_a_told_stop_reaches_saves_too(saving: Reporter, sink: Notebook, tmp_path: Path) -> None:
+    """save() and restore() raise like broadcast(), and nothing is written."""
+    sink.reason = "hopeless"
+    with pytest.raises(EarlyStopException, match="hopeless"):
+        saving.save(b"abc", 0)
+    assert saving.stopped
+    with pytest.raises(EarlyStopException, match="hopeless"):
+        saving.restore()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_later_attempt_stops_this_one(saving: Reporter, sink: Notebook, tmp_path: Path) -> None:
+    """An attempt that was given up leaves when it saves, as one that was told to stop."""
+    Checkpoints(tmp_path, 0, 2).save(b"new", 1)
+    with pytest.raises(EarlyStopException, match="attempt 2 of trial 0 has taken over"):
+        saving.save(b"old", 0)
+    assert saving.stopped
+    assert sink.checkpoints == []
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, "3", None, True])
+def test_a_save_needs_a_step(saving: Reporter, sink: Notebook, step: object) -> None:
+    """A step that is none is refused, and can be caught."""
+    with pytest.raises(OutcomeError, match=r"`step` of save\(\) is .*, but a step must be"):
+        saving.save(b"abc", step)
+    assert sink.checkpoints == []
+
+
+def test_without_a_place_nothing_is_saved(reporter: Reporter) -> None:
+    """An engine that keeps nothing says so; there is nothing to restore."""
+    assert reporter.restore() is None
+    with pytest.raises(CheckpointError, match="no place for checkpoints"):
+        reporter.save(b"abc", 0)
+
+
+def test_damage_is_one_warning_at_the_users_line(saving: Reporter, tmp_path: Path) -> None:
+    """However many are damaged; the warning points at the line that called restore()."""
+    for attempt in (0, 1):
+        Checkpoints(tmp_path, 0, attempt).save(b"abc", attempt)
+    for folder in (tmp_path / "000000").iterdir():
+        (folder / "data").write_bytes(b"abd")
+    with pytest.warns(UserWarning, match="is not used, because it is damaged") as caught:
+        assert [saving.restore(), saving.restore()] == [None, None]
+    (warning,) = caught
+    assert warning.filename == __file__

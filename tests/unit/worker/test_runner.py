@@ -34,6 +34,12 @@ class Switch:
     def log(self, text: str) -> None:
         """Take it."""
 
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def saved(self, step: int, size: int) -> None:
+        """Take it."""
+
     def stop_reason(self) -> str | None:
         return self.reason
 

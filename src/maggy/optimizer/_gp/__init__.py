@@ -1,0 +1,1 @@
+"""The Gaussian process behind ``GP``: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""The parts of TPE: arrays in, arrays out."""

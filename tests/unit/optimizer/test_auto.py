@@ -1,0 +1,85 @@
+"""What ``auto`` chooses, and that it hands over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from maggy.contracts import SearchContext
+from maggy.errors import ConfigError
+from maggy.optimizer import GP, TPE, RandomSearch
+from maggy.optimizer.auto import Auto, choose
+from maggy.searchspace import Categorical, Double, Integer, Searchspace
+from maggy.testing.optimizers import OptimizerContract, Rehearsal
+
+if TYPE_CHECKING:
+    from maggy.contracts import Optimizer
+
+
+class TestAuto(OptimizerContract):
+    """``auto`` fulfils the contract, whatever it chooses for each space."""
+
+    def make_optimizer(self) -> Auto:
+        """The only one there is."""
+        return Auto()
+
+
+NUMERIC = Searchspace(x=Double(0.0, 1.0), y=Integer(1, 100), z=Categorical(["a", "b"]))
+CONDITIONAL = Searchspace(a=Categorical([1, 2]), b=Double(0.0, 1.0, when={"a": 1}))
+FINITE = Searchspace(x=Integer(1, 5), y=Integer(1, 4), fixed=Integer(3, 3))
+WIDE = Searchspace(**{f"x{i}": Double(0.0, 1.0) for i in range(60)})
+
+
+@pytest.mark.parametrize(
+    ("space", "trials", "workers", "kind", "reason"),
+    [
+        (NUMERIC, 100, 4, GP, "it needs the fewest trials"),
+        (NUMERIC, 10_000, 4, TPE, "its cost does not grow"),
+        (NUMERIC, None, 4, TPE, "its cost does not grow"),
+        (CONDITIONAL, 100, 4, GP, "it needs the fewest trials"),
+        (WIDE, 100, 4, TPE, "60 hyperparameters are many"),
+        (FINITE, 20, 4, RandomSearch, "all 20 configurations"),
+        (FINITE, None, 4, RandomSearch, "all 20 configurations"),
+        (FINITE, 19, 4, GP, "it needs the fewest trials"),
+        (NUMERIC, 3, 1, RandomSearch, "learns nothing from 3 trials"),
+        (NUMERIC, 8, 8, RandomSearch, "8 workers start all 8 trials at once"),
+        (NUMERIC, 9, 8, GP, "it needs the fewest trials"),
+    ],
+)
+def test_choice(
+    space: Searchspace,
+    trials: int | None,
+    workers: int,
+    kind: type[Optimizer],
+    reason: str,
+) -> None:
+    """Each search gets what suits it, and one sentence that says why."""
+    context = SearchContext(searchspace=space, num_trials=trials, num_workers=workers, seed=0)
+    chosen, sentence = choose(context)
+    assert type(chosen) is kind
+    assert sentence.startswith("auto chose ")
+    assert sentence.endswith(".")
+    assert reason in sentence
+
+
+def test_it_hands_over() -> None:
+    """What it proposes is what the chosen optimizer proposes; it answers as fast as that."""
+    auto = Auto()
+    assert repr(auto) == "Auto()"
+    assert (auto.choice, auto.notes, auto.suggests_inline) == ("", (), False)
+    ours = Rehearsal(auto, CONDITIONAL, num_trials=5000).run(30)
+    assert ours == Rehearsal(TPE(), CONDITIONAL, num_trials=5000).run(30)
+    assert auto.notes == (auto.choice,)
+    assert not auto.suggests_inline
+    finite = Auto()
+    Rehearsal(finite, FINITE, num_trials=50).run(20)
+    assert finite.suggests_inline
+    assert "all 20 configurations" in finite.choice
+
+
+def test_an_empty_space_is_refused() -> None:
+    """The error is the same as everyone's."""
+    context = SearchContext(searchspace=Searchspace(), num_trials=9, num_workers=1, seed=0)
+    with pytest.raises(ConfigError, match="the search space is empty"):
+        Auto().start(context)

@@ -25,9 +25,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggest:
-    """Ask the optimizer; ``number`` is the id that a new configuration will get."""
+    """Ask the optimizer; ``number`` is the id that a new configuration will get.
+
+    With ``ahead`` no worker waits for the answer.
+    """
 
     number: int
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,8 @@ class Optimizer(Protocol):
     An optimizer is a function of what it was told: replaying the same ``tell`` calls in the same
     order rebuilds it.  It keeps no generator.  One that sets ``suggests_inline = True`` promises
     to answer within a fraction of a millisecond and is asked on the driver's own thread; any
-    other runs beside it.
+    other runs beside it.  One that sets ``learns = False`` says that no loss changes what it
+    suggests, so it may always be asked ahead.
     """
 
     def start(self, context: SearchContext) -> None:

@@ -392,7 +392,7 @@ class ExperimentMachine:
             commands.append(self._assign(self._queue.popleft(), next(iter(self._idle)), at))
         if self._wants_suggestion():
             self._asking, self._news = True, False
-            commands.append(Suggest(number=len(self._trials)))
+            commands.append(Suggest(number=len(self._trials), ahead=not self._idle))
         elif not self._open and not self._asking and not self._may_ask():
             return commands + self._conclude(self._natural_end())
         return commands

@@ -92,6 +92,7 @@ class Loop:
         self._advisor: Advisor | None = None
         self._events: deque[Event] = deque()
         self._outbox: list[Assign | StopTrial | Interrupt | Kill | Shutdown] = []
+        self._ahead: Suggest | None = None
         self._busy = False
 
     def advise(self, advisor: Advisor) -> None:
@@ -101,8 +102,10 @@ class Loop:
     def dispatch(self, event: Event) -> None:
         """Take in one event and what follows from it; acts on workers only at ``flush``."""
         self._events.append(event)
-        if self._busy:
-            return
+        if not self._busy:
+            self._drain()
+
+    def _drain(self) -> None:
         self._busy = True
         try:
             while self._events:
@@ -114,7 +117,19 @@ class Loop:
             self._busy = False
 
     def flush(self) -> None:
-        """Commit the log, then send what was decided since the last flush."""
+        """Commit the log, then send what was decided since the last flush.
+
+        Only then ask for what no worker waits for: the answer is committed with what comes next.
+        """
+        self._send()
+        if self._ahead is not None:
+            question, self._ahead = self._ahead, None
+            self._consult(question)
+            self._drain()
+            if self._outbox:
+                self._send()
+
+    def _send(self) -> None:
         self._log.commit()
         outbox, self._outbox = self._outbox, []
         for command in outbox:
@@ -140,7 +155,7 @@ class Loop:
         self._log.append(event)
         self._watch(event)
 
-    def _perform(self, command: Command) -> None:
+    def _perform(self, command: Command) -> None:  # noqa: C901 - one case each
         match command:
             case Assign(trial=trial, attempt=attempt, worker=worker):
                 started = TrialStarted(
@@ -153,6 +168,8 @@ class Loop:
                 self._outbox.append(command)
             case Interrupt() | Kill() | Shutdown():
                 self._outbox.append(command)
+            case Suggest(ahead=True):
+                self._ahead = command
             case Suggest() | Tell():
                 self._consult(command)
             case GiveUp(trial=trial, attempt=attempt, error=error):

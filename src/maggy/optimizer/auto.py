@@ -45,6 +45,11 @@ class Auto:
         """Whether the chosen optimizer answers at once; before ``start`` nobody knows: False."""
         return bool(getattr(self._chosen, "suggests_inline", False))
 
+    @property
+    def learns(self) -> bool:
+        """Whether the chosen optimizer learns from what it is told."""
+        return bool(getattr(self._chosen, "learns", True))
+
     def start(self, context: SearchContext) -> None:
         """Choose, and start what was chosen.
 

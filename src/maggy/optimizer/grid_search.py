@@ -50,6 +50,7 @@ class GridSearch:
     """
 
     suggests_inline = True
+    learns = False
 
     def __init__(self, resolution: int | Mapping[str, int | Sequence[Any]] | None = None) -> None:
         by_name = dict(resolution) if isinstance(resolution, Mapping) else {"": resolution}

@@ -46,6 +46,7 @@ class Initial:
         self.points = points
         self.optimizer = optimizer
         self.suggests_inline = bool(getattr(optimizer, "suggests_inline", False))
+        self.learns = bool(getattr(optimizer, "learns", True))
         self.notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

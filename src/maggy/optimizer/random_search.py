@@ -50,6 +50,7 @@ class RandomSearch:
     """
 
     suggests_inline = True
+    learns = False
 
     def __init__(self, sampling: Literal["uniform", "sobol"] = "uniform") -> None:
         if sampling not in _SAMPLINGS:

@@ -240,7 +240,7 @@ def test_an_answer_from_before_an_end_is_no_reason_to_wait() -> None:
     """Asked while a trial ran, the optimizer says wait after it has ended: it is asked again."""
     m = machine(prefetch=1)
     play(m, WorkerJoined(at=0.0, worker="a"))
-    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1)]
+    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1, ahead=True)]
     assert play(m, finished(0)) == [Tell(trial=0)]
     assert play(m, WaitSuggested(at=1.0)) == [Suggest(number=1)]
     commands = play(m, WaitSuggested(at=1.1))
@@ -258,9 +258,9 @@ def test_prefetched_suggestions_wait_for_a_free_worker() -> None:
     """With a prefetch of one, a suggestion is ready before its worker is."""
     m = machine(prefetch=1)
     play(m, WorkerJoined(at=0.0, worker="a"))
-    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1)]
+    assert play(m, suggested(0)) == [assign("a", 0), Suggest(number=1, ahead=True)]
     assert play(m, suggested(1)) == []
-    assert play(m, finished(0)) == [Tell(trial=0), assign("a", 1), Suggest(number=2)]
+    assert play(m, finished(0)) == [Tell(trial=0), assign("a", 1), Suggest(number=2, ahead=True)]
 
 
 def test_a_promotion_continues_a_completed_trial() -> None:

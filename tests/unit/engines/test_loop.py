@@ -131,6 +131,26 @@ def test_events_that_came_together_share_a_commit() -> None:
     assert diary.entries[-2:] == [("assign", 0), ("assign", 1)]
 
 
+def test_what_nobody_waits_for_is_asked_after_the_sending() -> None:
+    """A prepared suggestion goes out first, and the next one is prepared while it runs."""
+    diary = Diary(suggestion(0.1), suggestion(0.2), suggestion(0.3))
+    loop = diary.loop(num_trials=3, prefetch=1)
+    loop.dispatch(WorkerJoined(at=0.0, worker="a"))
+    loop.flush()
+    diary.since()
+    loop.dispatch(TrialFinished(at=1.0, trial=0, attempt=0, value=1.0))
+    loop.flush()
+    assert diary.since() == [
+        "TrialFinished",
+        ("tell", 0, "completed"),
+        "TrialStarted",
+        "commit",
+        ("assign", 1),
+        ("ask", 2, [1]),
+        "Suggested",
+    ]
+
+
 def test_a_trial_that_is_given_up_fails_in_the_log() -> None:
     """The engine answers ``GiveUp`` with the event that the log needs."""
     diary = Diary(suggestion(0.1))

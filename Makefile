@@ -35,8 +35,9 @@ format: .venv/.ready-dev   # Put the code in its format.
 	@$(BIN)/ruff format .
 
 bench: .venv/.ready-bench  # Measure, beside Optuna, what docs/benchmarks.md reports.
-	@for file in bench/startup.py bench/throughput.py bench/memory.py bench/core_speed.py \
-	  $(wildcard bench/server_load.py); do $(BIN)/python $$file $(ARGS) || exit 1; echo; done
+	@for name in startup throughput memory core_speed server_load data_sets async_vs_bsp \
+	  simulator_speed curve_policy tpe_speed gp_speed quality; do \
+	  $(BIN)/python bench/$$name.py $(ARGS) || exit 1; echo; done
 
 peers: .venv/.ready-bench  # Measure, beside four other tools that it installs (2 GB), the same.
 	@$(BIN)/python bench/peers.py $(ARGS)

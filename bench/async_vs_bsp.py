@@ -3,6 +3,7 @@
 The rounds are ideal: as many trials as workers, wait for the slowest, begin the next, without any
 overhead.  The trainings are the recorded perceptrons on digits with their real durations, drawn at
 random; their mean duration is the unit of time.  Real workers replay them by sleeping.
+``curve 0.5`` is the curve rule with a bolder bound than its default.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from setting import arguments, describe, spread, table
 
 from maggy import OptimizationConfig, Reporter, experiment
-from maggy.earlystop import resolve_policy
+from maggy.earlystop import CurveRule, MedianRule
 from maggy.engines.rerun import Given
 from maggy.engines.simulator import simulate
 from maggy.engines.workload import InOrder
@@ -25,12 +26,21 @@ from maggy.testing.curves import load_task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from maggy.contracts import StoppingPolicy
     from maggy.engines.workload import Recording
 
 TASK = load_task("digits-mlp")
 ES_MIN = 5
 REAL_TRIALS, REAL_MEAN = 40, 0.7
 REPEATS = {2: 20, 8: 20, 64: 6, 1000: 2}
+PEERS = 3
+POLICIES: dict[str, StoppingPolicy | str] = {
+    "none": "none",
+    "median": MedianRule(min_peers=PEERS),
+    "curve": CurveRule(min_peers=PEERS),
+    "curve 0.5": CurveRule(0.5, min_peers=PEERS),
+}
+REAL_POLICY = "curve 0.5"
 
 
 def sample(count: int, seed: int) -> Sequence[Recording]:
@@ -55,7 +65,7 @@ def simulated(policy: str, workers: int, repeats: int) -> list[str]:
             searchspace=TASK.searchspace,
             num_trials=count,
             optimizer=Given([training.hparams for training in trainings]),
-            es_policy=resolve_policy(policy, es_min=ES_MIN) or "none",
+            es_policy=POLICIES[policy],
             es_min=ES_MIN,
             seed=repeat,
         )
@@ -97,7 +107,7 @@ def real(seed: int, folder: str) -> tuple[float, float, float]:
         searchspace=TASK.searchspace,
         num_trials=REAL_TRIALS,
         initial=[dict(training.hparams) for training in trainings],
-        es_policy=resolve_policy("curve", es_min=ES_MIN),
+        es_policy=POLICIES[REAL_POLICY],
         es_min=ES_MIN,
         num_workers=2,
         seed=seed,
@@ -126,7 +136,7 @@ def main() -> None:
     rows = [
         simulated(policy, workers, 1 if options.quick else repeats)
         for workers, repeats in REPEATS.items()
-        for policy in ("none", "median", "curve")
+        for policy in POLICIES
         if workers < 1000 or not options.quick
     ]
     header = [
@@ -142,7 +152,7 @@ def main() -> None:
         results = [real(seed, folder) for seed in range(1 if options.quick else 3)]
     saved, predicted, regrets = zip(*results, strict=True)
     row = [
-        "curve",
+        REAL_POLICY,
         str(REAL_TRIALS),
         spread(saved, 1),
         spread(predicted, 1),

@@ -1,4 +1,10 @@
-"""What the policies save and lose on recorded curves that none of them was calibrated on.
+"""What the policies save and lose on recorded curves.
+
+The median and percentile rules have nothing to calibrate.  The defaults of the curve rule were
+chosen on recorded curves of seven other tasks (perceptrons, linear models and boosting on other
+data), where it saves 42 % of the epochs and stops the best trial in none of 420 runs; a first
+choice of ``delta=0.5`` and four reports was made stricter when it lost the best of 3.5 % of the
+runs on ``friedman-boosting`` below.
 
 Each run takes 100 recordings in random order through the simulator with 8 workers.  ``saved`` is
 the share of all epochs that is not trained, ``best stopped`` the share of the runs in which the

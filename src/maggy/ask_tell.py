@@ -6,16 +6,16 @@ Nothing is started, printed or written.
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from maggy.contracts import Fidelity, MultiFidelityOptimizer, SearchContext
-from maggy.core.machine import ExperimentMachine
 from maggy.core.summary import Summary
 from maggy.engines.advisor import InlineAdvisor
 from maggy.engines.loop import Loop
+from maggy.engines.machines import describe_optimizer, new_machine, search_context
 from maggy.engines.seeds import trial_seed
-from maggy.errors import MaggyError, OptimizerError
+from maggy.errors import MaggyError, OptimizerError, OutcomeError
 from maggy.events import (
     ExperimentStarted,
     MetricReported,
@@ -27,76 +27,20 @@ from maggy.events import (
 )
 from maggy.trial import TrialError
 from maggy.views.result import Result
-from maggy.worker.values import as_metric
+from maggy.worker.values import as_metric, as_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from maggy.commands import Assign, Interrupt, StopTrial
     from maggy.config import OptimizationConfig
-    from maggy.contracts import Optimizer
     from maggy.events import Event
-    from maggy.trial import Json, Resource, Value
+    from maggy.trial import Resource, Value
     from maggy.views.recommendation import Recommendation
-    from maggy.worker.injection import Plan
 
-__all__ = ["AskedTrial", "Search", "describe_optimizer", "new_machine", "search_context"]
+_Number = TypeVar("_Number", int, float)
 
-
-def search_context(
-    config: OptimizationConfig, num_workers: int, seed: int, plan: Plan | None = None
-) -> SearchContext:
-    """What the optimizer of a new search gets to know; without a plan, a user runs the trials.
-
-    Raises:
-        SearchspaceError: The constraints allow less than 1 % of the space.
-    """
-    if config.space.constraints:
-        from numpy.random import default_rng
-
-        config.space.feasible_fraction(default_rng(seed))
-    return SearchContext(
-        searchspace=config.space,
-        num_trials=config.num_trials,
-        num_workers=num_workers,
-        seed=seed,
-        takes_budget=plan is None or plan.takes_budget,
-        takes_reporter=plan is None or plan.takes_reporter,
-    )
-
-
-def new_machine(
-    config: OptimizationConfig,
-    optimizer: Optimizer,
-    *,
-    prefetch: int = 0,
-    first: int | None = None,
-) -> ExperimentMachine:
-    """The machine of a new search with this started optimizer."""
-    rungs, promotes = None, False
-    if isinstance(optimizer, MultiFidelityOptimizer):
-        rungs, promotes = optimizer.rungs, optimizer.fidelity is Fidelity.PROMOTION
-    return ExperimentMachine(
-        direction=config.direction,
-        num_trials=config.num_trials,
-        policy=config.build_policy(),
-        es_min=config.es_min,
-        es_interval=config.es_interval,
-        rungs=rungs,
-        promotes=promotes,
-        prefetch=prefetch,
-        first=first,
-        trial_timeout=config.trial_timeout,
-        time_limit=config.time_limit,
-    )
-
-
-def describe_optimizer(optimizer: Optimizer) -> Mapping[str, Json]:
-    """For the log: what this started optimizer says of the search, and how it uses budgets."""
-    told: dict[str, Json] = {"notes": list(getattr(optimizer, "notes", ()))}
-    if isinstance(optimizer, MultiFidelityOptimizer):
-        told["fidelity"] = optimizer.fidelity.value
-    return told
+__all__ = ["AskedTrial", "Search"]
 
 
 class AskedTrial:
@@ -123,7 +67,7 @@ class AskedTrial:
 
 
 class Search:
-    """Ask for a trial, run it, tell its value; until ``done``.
+    """Ask for a trial, run it, tell its value; until ``done``; from any thread.
 
     Args:
         config: What to search and how; ``num_workers`` says how many trials you run at a time.
@@ -135,12 +79,14 @@ class Search:
         optimizer = config.build_optimizer()
         workers = config.num_workers or 1
         optimizer.start(search_context(config, workers, seed))
-        machine = new_machine(config, optimizer)
+        machine = new_machine(config, optimizer, None)
         self._summary = Summary()
         self._began = time.monotonic()
         self._asked = 0
         self._running: dict[int, AskedTrial] = {}
         self._assigned: AskedTrial | None = None
+        self._waiting = False  # nothing was told since there was nothing to ask for
+        self._lock = threading.RLock()
         self._core = Loop(
             machine=machine,
             log=_NoLog(),
@@ -156,6 +102,9 @@ class Search:
             "num_workers": workers,
         }
         self._dispatch(ExperimentStarted(at=0.0, config=described))
+
+    def __repr__(self) -> str:
+        return f"Search(asked={self._asked}, running={len(self._running)}, done={self.done})"
 
     @property
     def done(self) -> bool:
@@ -177,18 +126,20 @@ class Search:
         Raises:
             OptimizerError: The optimizer raised.
         """
-        if self.done:
-            return None
-        worker = f"ask{self._asked}"
-        self._asked += 1
-        self._dispatch(WorkerJoined(at=self._clock(), worker=worker, once=True))
-        trial, self._assigned = self._assigned, None
-        if trial is None:
-            at = self._clock()
-            self._dispatch(WorkerLost(at=at, worker=worker, reason="there was nothing to do"))
-            return None
-        self._running[trial.id] = trial
-        return trial
+        with self._lock:
+            if self.done or self._waiting:
+                return None
+            worker = f"ask{self._asked}"
+            self._asked += 1
+            self._dispatch(WorkerJoined(at=self._clock(), worker=worker, once=True))
+            trial, self._assigned = self._assigned, None
+            if trial is None:
+                at = self._clock()
+                self._dispatch(WorkerLost(at=at, worker=worker, reason="there was nothing to do"))
+                self._waiting = True
+                return None
+            self._running[trial.id] = trial
+            return trial
 
     def report(self, trial: AskedTrial, step: int, value: float) -> bool:
         """Report an intermediate value; True when the trial should stop now.
@@ -196,45 +147,65 @@ class Search:
         A trial that stops is told without a value: ``search.tell(trial)``.
 
         Raises:
-            OutcomeError: The value is no finite number.
+            OutcomeError: The value is no finite number, or the step no whole one >= 0.
             MaggyError: The trial was told already.
         """
-        self._check_running(trial)
-        number = as_metric(value)
-        self._dispatch(
-            MetricReported(
-                at=self._clock(), trial=trial.id, attempt=trial.attempt, step=step, value=number
+        number, whole = _checked("value", as_metric, value), _checked("step", as_step, step)
+        with self._lock:
+            self._check_running(trial)
+            at = self._clock()
+            self._dispatch(
+                MetricReported(
+                    at=at, trial=trial.id, attempt=trial.attempt, step=whole, value=number
+                )
             )
-        )
-        return bool(trial.stop_reason)
+            return bool(trial.stop_reason)
 
     def tell(
-        self, trial: AskedTrial, value: float | None = None, *, error: BaseException | str = ""
+        self,
+        trial: AskedTrial,
+        value: float | None = None,
+        *,
+        error: BaseException | str | None = None,
     ) -> None:
         """End a trial: with its value, with its error, or with neither after ``report`` said so.
 
         Raises:
             OutcomeError: The value is no finite number; pass ``error`` for a failed trial.
-            MaggyError: The trial was told already, or has neither a value nor a reason to stop.
+            MaggyError: The trial was told already, or has both a value and an error, or neither
+                and no reason to stop.
         """
-        self._check_running(trial)
-        event: TrialFinished | TrialFailed | TrialStopped
-        at = self._clock()
-        if error:
-            detail = _trial_error(error)
-            event = TrialFailed(at=at, trial=trial.id, attempt=trial.attempt, error=detail)
-        elif value is not None:
-            number = as_metric(value)
-            event = TrialFinished(at=at, trial=trial.id, attempt=trial.attempt, value=number)
-        elif trial.stop_reason:
-            event = TrialStopped(at=at, trial=trial.id, attempt=trial.attempt)
-        else:
-            msg = f"trial {trial.id} was told without a value or an error, and was not stopped."
-            raise MaggyError(msg)
-        del self._running[trial.id]
-        self._dispatch(event)
+        number = None if value is None else _checked("value", as_metric, value)
+        with self._lock:
+            self._check_running(trial)
+            if value is not None and error is not None:
+                msg = (
+                    f"trial {trial.id} was told with both {value=} and {error=}: give one of them."
+                )
+                raise MaggyError(msg)
+            event = self._end(trial, number, error)
+            del self._running[trial.id]
+            self._waiting = False
+            self._dispatch(event)
 
-    def _check_running(self, trial: AskedTrial) -> None:
+    def _end(
+        self, trial: AskedTrial, value: float | None, error: BaseException | str | None
+    ) -> TrialFinished | TrialFailed | TrialStopped:
+        at = self._clock()
+        if error is not None:
+            detail = _trial_error(error)
+            return TrialFailed(at=at, trial=trial.id, attempt=trial.attempt, error=detail)
+        if value is not None:
+            return TrialFinished(at=at, trial=trial.id, attempt=trial.attempt, value=value)
+        if trial.stop_reason:
+            return TrialStopped(at=at, trial=trial.id, attempt=trial.attempt)
+        msg = f"trial {trial.id} was told without a value or an error, and was not stopped."
+        raise MaggyError(msg)
+
+    def _check_running(self, trial: object) -> None:
+        if not isinstance(trial, AskedTrial):
+            msg = f"`trial` must be what `ask` returned, but got {trial!r}."
+            raise MaggyError(msg)
         if self._running.get(trial.id) is not trial:
             msg = f"trial {trial.id} is not running: it was told already, or by another search."
             raise MaggyError(msg)
@@ -260,7 +231,7 @@ class Search:
         """Let ``report`` say so."""
         trial = self._running.get(command.trial)
         if trial is not None:
-            trial.stop_reason = getattr(command, "reason", "the run ends")
+            trial.stop_reason = command.reason
 
     def kill(self, worker: str) -> None:
         """There is nobody to kill."""
@@ -281,6 +252,14 @@ class _NoLog:
     def read(self, start: int = 0) -> Iterator[Event]:
         """Nothing is kept."""
         return iter(())
+
+
+def _checked(name: str, check: Callable[[object], _Number], given: object) -> _Number:
+    try:
+        return check(given)
+    except OutcomeError as error:
+        msg = f"`{name}` is {error}"
+        raise OutcomeError(msg) from None
 
 
 def _trial_error(error: BaseException | str) -> TrialError:

@@ -121,6 +121,11 @@ class Finish:
     outcome: str
     reason: str = ""
 
+    @property
+    def early(self) -> bool:
+        """Whether the run failed or was interrupted, instead of coming to its natural end."""
+        return self.outcome in ("failed", "interrupted")
+
 
 Command: TypeAlias = (
     "Suggest | Tell | Assign | StopTrial | Interrupt | GiveUp | Kill | Shutdown | Note | Finish"

@@ -11,6 +11,7 @@ import inspect
 import math
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from maggy.optimizer.initial import Initial
 from maggy.optimizer.registry import resolve
 from maggy.searchspace import Searchspace
 from maggy.searchspace.naming import did_you_mean
+from maggy.searchspace.values import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +40,16 @@ INSIDE_A_WORKER = "MAGGY_WORKER"
 
 _WHOLE_SPACE = ("gridsearch",)
 _NAME_LENGTH = 200
+_NUMBERS = (
+    "num_trials",
+    "es_interval",
+    "es_min",
+    "hb_interval",
+    "seed",
+    "num_workers",
+    "trial_timeout",
+    "time_limit",
+)
 _RESOURCES = ("cpu", "gpu")
 
 
@@ -111,6 +123,8 @@ class OptimizationConfig:
     """The search space with the constraints in it: what the search uses."""
 
     def __post_init__(self) -> None:
+        for name in _NUMBERS:  # numpy's scalars become Python's
+            object.__setattr__(self, name, unwrapped(getattr(self, name)))
         self._check_space()
         self._check_numbers()
         self._check_texts()
@@ -212,7 +226,10 @@ class OptimizationConfig:
         for name in ("name", "description", "optimization_key"):
             _check_type(name, getattr(self, name), str, "text")
         if not re.search(r"\w", self.name) or len(self.name) > _NAME_LENGTH:
-            msg = f"`name` must hold a letter or digit and be short, but got {self.name!r}."
+            msg = (
+                f"`name` must hold a letter or digit and have at most {_NAME_LENGTH} characters, "
+                f"but got {reprlib.repr(self.name)}."
+            )
             raise ConfigError(msg)
         _check_choice("direction", self.direction, ("max", "min"))
         if self.engine is not None:
@@ -302,6 +319,9 @@ def _check_share(kind: str, amount: float) -> None:
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value in choices:
         return
-    hint = did_you_mean(value, choices)
-    msg = f"`{name}` must be {' or '.join(map(repr, choices))}, but got {value!r}. {hint}"
+    longer = [choice for choice in choices if str(value).lower().startswith(choice)]  # "maximize"
+    hint = did_you_mean(longer[0] if longer else value, choices)
+    msg = f"`{name}` must be {' or '.join(map(repr, choices))}, but got {value!r}."
+    if not hint.startswith("Known"):
+        msg = f"{msg} {hint}"
     raise ConfigError(msg)

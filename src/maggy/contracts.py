@@ -141,6 +141,8 @@ class Decision:
         if self.stop and not self.reason:
             msg = "`reason` must be a sentence when `stop` is true, but it is empty."
             raise ValueError(msg)
+        if self.threshold is not None:  # a numpy scalar cannot be logged
+            object.__setattr__(self, "threshold", float(self.threshold))
 
 
 @runtime_checkable

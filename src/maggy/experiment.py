@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from maggy.ask_tell import Search, describe_optimizer, new_machine, search_context
+from maggy.ask_tell import Search
 from maggy.config import OptimizationConfig, inside_a_worker
 from maggy.contracts import MultiFidelityOptimizer
 from maggy.core.failure import Blame
@@ -21,6 +21,7 @@ from maggy.core.summary import Summary
 from maggy.engines.inline import InlineEngine
 from maggy.engines.job import Job
 from maggy.engines.local import LocalEngine
+from maggy.engines.machines import describe_optimizer, new_machine, search_context
 from maggy.engines.processes import usable_cores
 from maggy.engines.resources import Allotment, allot
 from maggy.engines.seeds import draw_seed
@@ -51,7 +52,6 @@ _ENGINES: dict[str, Callable[[Callable[..., Any], dict[str, Any]], Engine]] = {
     "local": LocalEngine,
     "inline": InlineEngine,
 }
-_FIRST_TRIALS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
     calling = _plan(train_fn, config, budgets=isinstance(optimizer, MultiFidelityOptimizer))
     choices = _choose(config)
     optimizer.start(search_context(config, choices.workers, choices.seed, calling))
-    machine = _machine(config, optimizer, choices.workers)
+    machine = new_machine(config, optimizer, choices.workers)
     engine = _ENGINES[choices.engine](train_fn, config.provided())
     folder = create_run(config.folder, config.name, now=choices.now)
     described = _describe(train_fn, config, optimizer, choices)
@@ -118,9 +118,9 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
             checkpoints=folder.checkpoints,
             allotment=choices.allotment,
         )
-        summary = _run(engine, job, folder, quiet=config.quiet)
+        summary, late = _run(engine, job, folder, quiet=config.quiet)
     result = Result(summary, folder.path)
-    _raise_what_ended_it(machine, result)
+    _raise_what_ended_it(machine, result, late=late)
     return result
 
 
@@ -220,19 +220,9 @@ def _choose(config: OptimizationConfig) -> _Choices:
     )
 
 
-def _machine(config: OptimizationConfig, optimizer: Optimizer, workers: int) -> ExperimentMachine:
-    first = max(_FIRST_TRIALS, workers)
-    return new_machine(
-        config,
-        optimizer,
-        prefetch=0 if getattr(optimizer, "suggests_inline", False) else 1,
-        first=first if config.num_trials is None else min(first, config.num_trials),
-    )
-
-
-def _run(engine: Engine, job: Job, folder: RunFolder, *, quiet: bool) -> Summary:
-    """Let the engine work, and show how it goes."""
-    summary = Summary()
+def _run(engine: Engine, job: Job, folder: RunFolder, *, quiet: bool) -> tuple[Summary, bool]:
+    """Let the engine work, and show how it goes; True if Ctrl-C came when all was done."""
+    summary, late = Summary(), False
     display = make_display(sys.stderr, quiet=quiet, path=folder.path)
     began = time.monotonic()
 
@@ -243,18 +233,21 @@ def _run(engine: Engine, job: Job, folder: RunFolder, *, quiet: bool) -> Summary
 
     try:
         engine.run(job, feed)
+    except KeyboardInterrupt:
+        if job.machine.finish is None:
+            raise
+        late = True
     finally:
         display.close(summary)
-    return summary
+    return summary, late
 
 
-def _raise_what_ended_it(machine: ExperimentMachine, result: Result) -> None:
+def _raise_what_ended_it(machine: ExperimentMachine, result: Result, *, late: bool) -> None:
     finish = machine.finish
     assert finish is not None
-    if finish.outcome == "interrupted":
-        message = (
-            f"The run was interrupted. Load what it reached: experiment.load({str(result.path)!r})"
-        )
+    if late or finish.outcome == "interrupted":
+        what = "The interruption came when the run had ended." if late else finish.reason
+        message = f"{what} Load what it reached: experiment.load({str(result.path)!r})"
         raise ExperimentInterrupted(message, result)
     failure = machine.failure
     if failure is None:

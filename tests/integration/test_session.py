@@ -152,6 +152,7 @@ class Harness:
         workers: int = 1,
         promote: bool = False,
         log: Any = None,
+        optimizer: Any = None,
         **office: Any,
     ) -> None:
         self.folder = folder
@@ -166,7 +167,7 @@ class Harness:
             machine=self.machine,
             log=self.log,
             started=ExperimentStarted(at=0.0, config={"direction": "max"}),
-            optimizer=Counting(trials, promote=promote),
+            optimizer=optimizer or Counting(trials, promote=promote),
             space=Searchspace(x=("DOUBLE", [0.0, 100.0])),
             seed=1,
             plan=Plan(names=names),
@@ -334,6 +335,53 @@ def test_a_second_cancel_kills_at_once(make: Callable[..., Harness]) -> None:
     thread.join()
     assert harness.outcome == "interrupted"
     assert time.monotonic() - ended[0] < module._CANCEL_GRACE
+
+
+def test_an_optimizer_that_hangs_does_not_keep_a_cancelled_run(
+    make: Callable[..., Harness],
+) -> None:
+    """Its thread is left behind; the run ends at the first Ctrl-C."""
+    entered, release = threading.Event(), threading.Event()
+
+    class Hangs(Counting):
+        suggests_inline = False
+
+        def ask(self, number: int, pending: Any, rng: object) -> Suggestion | Exhausted:
+            if number:
+                entered.set()
+                release.wait(60)
+            return super().ask(number, pending, rng)
+
+    harness = make(identity, "x", optimizer=Hangs(3))
+    thread = when(entered.is_set, harness.session.cancel)
+    began = time.monotonic()
+    harness.run()
+    release.set()
+    thread.join()
+    assert harness.outcome == "interrupted"
+    assert time.monotonic() - began < 30
+
+
+def test_a_cancel_does_not_wait_for_workers_that_leave_slowly(
+    make: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All trials have ended, and an exit handler of user code hangs."""
+    monkeypatch.setattr(module, "_QUIT_GRACE", 60.0)
+
+    def lingering(x: float) -> float:
+        import atexit
+        import time
+
+        atexit.register(time.sleep, 600)
+        return x
+
+    harness = make(lingering, "x", trials=1)
+    thread = when(lambda: harness.machine.finish is not None, harness.session.cancel)
+    began = time.monotonic()
+    harness.run()
+    thread.join()
+    assert harness.outcome == "completed"
+    assert time.monotonic() - began < 30
 
 
 def test_what_comes_after_the_end_is_nothing(make: Callable[..., Harness]) -> None:
@@ -587,6 +635,26 @@ def test_nothing_is_done_that_the_log_does_not_hold(make: Callable[..., Harness]
     with pytest.raises(RunError, match="disk is full"):
         harness.run()
     assert sorted(path.name for path in harness.folder.glob("ran-*")) == ["ran-0.0", "ran-1.0"]
+
+
+def test_the_first_error_is_raised_and_the_next_one_logged(
+    make: Callable[..., Harness],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What fails while the run is cleared up neither hides the cause nor gets lost."""
+    close = Office.close
+
+    def failing(office: Office) -> None:
+        close(office)
+        raise OSError(errno.EIO, "no such luck")
+
+    monkeypatch.setattr(Office, "close", failing)
+    harness = make(identity, "x", log=FailingLog(after=1))
+    with pytest.raises(RunError, match="database or disk is full"):
+        harness.run()
+    assert "came another one" in caplog.text
+    assert "no such luck" in caplog.text
 
 
 def test_a_server_that_cannot_listen_leaves_nothing(

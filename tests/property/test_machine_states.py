@@ -351,8 +351,9 @@ class Play(RuleBasedStateMachine):
     def workers_are_where_the_world_has_them(self) -> None:
         if self.machine.finish is not None:
             return  # it no longer listens
+        assert set(self.machine.workers) == self.alive
         for worker, status in self.machine.workers.items():
-            assert (status is not WorkerStatus.GONE) == (worker in self.alive)
+            assert status is not WorkerStatus.GONE
             assert (status is WorkerStatus.BUSY) == (worker in self.running)
 
     @invariant()
@@ -422,7 +423,7 @@ class ForgetsTheLost(ExperimentMachine):
     """Planted: a lost worker's trial stays RUNNING."""
 
     def _on_worker_lost(self, event: Any) -> Any:
-        trial = self._busy.get(event.worker)
+        trial = self._roster.running.get(event.worker)
         commands = super()._on_worker_lost(event)
         if trial is not None and trial in self._queue:
             self._queue.remove(trial)
@@ -458,8 +459,8 @@ class TellsTwice(ExperimentMachine):
 class StopsWithoutReason(ExperimentMachine):
     """Planted: the reason of a stop is lost."""
 
-    def _stop(self, trial: Any, decision: Any) -> Any:
-        commands = super()._stop(trial, decision)
+    def _stop(self, trial: Any, decision: Any, reason: Any) -> Any:
+        commands = super()._stop(trial, decision, reason)
         trial.stop_reason = ""
         return commands
 
@@ -475,8 +476,9 @@ class GoesOnAfterCancel(ExperimentMachine):
     """Planted: a cancelled run still hands out what is queued."""
 
     def _proceed(self, at: Any) -> Any:
-        if self._ending is not None and self._queue and self._idle:
-            return [self._assign(self._queue.popleft(), next(iter(self._idle)), at)]
+        idle = self._roster.idle
+        if self._ending is not None and self._queue and idle is not None:
+            return [self._assign(self._queue.popleft(), idle, at)]
         return super()._proceed(at)
 
 

@@ -12,6 +12,7 @@ from maggy.engines.conditions import Conditions
 from maggy.engines.simulator import simulate
 from maggy.engines.workload import InOrder, Synthetic
 from maggy.events import TrialFailed, TrialFinished, TrialStarted, TrialStopped, WorkerLost
+from maggy.optimizer import RandomSearch
 from maggy.trial import TrialStatus
 
 SPACE = Searchspace(x=Double(0, 1))
@@ -31,9 +32,15 @@ conditions = st.builds(
 )
 
 
-def config(trials: int, policy: str, seed: int) -> OptimizationConfig:
+class OneByOne(RandomSearch):
+    """Random search that is asked for one trial at a time, so that there is no choice."""
+
+    learns = True
+
+
+def config(trials: int, policy: str, seed: int, **options: Any) -> OptimizationConfig:
     return OptimizationConfig(
-        searchspace=SPACE, num_trials=trials, es_policy=policy, es_min=3, seed=seed
+        searchspace=SPACE, num_trials=trials, es_policy=policy, es_min=3, seed=seed, **options
     )
 
 
@@ -101,7 +108,8 @@ def test_no_trial_is_in_two_places(cluster: Any, workers: int, seed: int) -> Non
 def test_a_perfect_cluster_packs_as_a_list(trials: int, workers: int, seed: int) -> None:
     """Without delays and stops, the run is Graham's list scheduling of the durations."""
     recordings = [Synthetic(steps=3, seed=seed).run(n, {}, None) for n in range(trials)]
-    done = simulate(config(trials, "none", seed), InOrder(recordings), workers=workers)
+    wanted = config(trials, "none", seed, optimizer=OneByOne())
+    done = simulate(wanted, InOrder(recordings), workers=workers)
     free = [0.0] * workers
     for recording in recordings:
         free.sort()

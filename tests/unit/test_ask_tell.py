@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from maggy import OptimizationConfig, Searchspace, experiment
 from maggy.errors import ConfigError, MaggyError, OptimizerError, OutcomeError
-from maggy.trial import Exhausted, Wait
+from maggy.trial import Exhausted, Suggestion, Wait
 
 
 def config(**options: Any) -> OptimizationConfig:
@@ -80,6 +81,22 @@ def test_errors_are_results() -> None:
     result = search.result
     assert (result["failed"], result["best_val"]) == (2, 2.0)
     assert [str(t.error) for t in result.trials[:2]] == ["ValueError: bad", "Error: out of memory"]
+
+
+def test_wrong_arguments_are_named() -> None:
+    """A step that is none, something that is no trial: refused, and nothing changes."""
+    search = experiment.ask_tell(config())
+    trial = search.ask()
+    assert trial is not None
+    for step in ("a", 1.5, -1):
+        with pytest.raises(OutcomeError, match="`step` is "):
+            search.report(trial, step, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(OutcomeError, match="`value` is 'a'"):
+        search.report(trial, 0, "a")  # type: ignore[arg-type]
+    with pytest.raises(MaggyError, match="must be what `ask` returned, but got 0"):
+        search.tell(0, 1.0)  # type: ignore[arg-type]
+    assert search.result.trials[0].curve.steps == []
+    assert repr(search) == "Search(asked=1, running=1, done=False)"
 
 
 def test_reports_are_judged() -> None:
@@ -155,3 +172,61 @@ def test_something_else_than_a_config_is_refused() -> None:
     """With what to write."""
     with pytest.raises(ConfigError, match="Write OptimizationConfig"):
         experiment.ask_tell({"num_trials": 3})  # type: ignore[arg-type]
+
+
+def test_a_value_and_an_error_contradict_each_other() -> None:
+    """Neither is silently ignored, and the trial is still there to be told."""
+    search = experiment.ask_tell(config())
+    trial = search.ask()
+    assert trial is not None
+    with pytest.raises(MaggyError, match="with both"):
+        search.tell(trial, 0.5, error="no")
+    search.tell(trial, 0.5)
+    assert search.result.trials[0].value == 0.5
+
+
+def test_asking_in_vain_leaves_nothing_behind() -> None:
+    """Whoever polls while all trials are out costs nothing, and gets one after the next tell."""
+
+    class OneAtATime:
+        asked = 0
+
+        def start(self, context: Any) -> None:
+            pass
+
+        def ask(self, number: int, pending: Any, rng: Any) -> Any:
+            self.asked += 1
+            return Wait() if pending else Suggestion(hparams={"x": 0.5, "n": 1})
+
+        def tell(self, trial: Any) -> None:
+            pass
+
+    optimizer = OneAtATime()
+    search = experiment.ask_tell(config(optimizer=optimizer))
+    trial = search.ask()
+    assert trial is not None
+    assert not any(search.ask() for _ in range(100))
+    assert optimizer.asked == 2
+    assert len(search._summary.crew.lost) == 1
+    search.tell(trial, 0.1)
+    assert search.ask() is not None
+
+
+def test_threads_may_share_a_search() -> None:
+    """Each trial is handed out once and told once, whoever asks when."""
+    search = experiment.ask_tell(config(num_trials=200, num_workers=4))
+    seen: list[int] = []
+
+    def work() -> None:
+        while not search.done:
+            trial = search.ask()
+            if trial is not None:
+                search.report(trial, 0, trial.seed)
+                search.tell(trial, None if trial.stop_reason else trial.seed)
+                seen.append(trial.id)
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(work) for _ in range(4)]:
+            future.result(timeout=60)
+    assert sorted(seen) == list(range(200))
+    assert search.result["num_trials"] == 200

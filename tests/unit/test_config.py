@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from maggy import OptimizationConfig, Searchspace
@@ -47,7 +48,8 @@ def test_the_documented_defaults() -> None:
         ({"optimizer": RandomSearch}, r"Write RandomSearch\(\)"),
         ({"optimizer": 3}, "methods start, ask, tell"),
         ({"direction": "MAX"}, "Did you mean 'max'"),
-        ({"direction": "maximize"}, "must be 'max' or 'min'"),
+        ({"direction": "maximize"}, "must be 'max' or 'min', but got .*Did you mean 'max'"),
+        ({"direction": "down"}, r"but got 'down'\.$"),
         ({"es_interval": 0}, "`es_interval`"),
         ({"es_min": -1}, "`es_min`"),
         ({"es_policy": "medain"}, "Did you mean 'median'"),
@@ -55,6 +57,7 @@ def test_the_documented_defaults() -> None:
         ({"hb_interval": float("inf")}, "`hb_interval > 0`"),
         ({"hb_interval": "1"}, "`hb_interval > 0`"),
         ({"name": ""}, "`name`"),
+        ({"name": "x" * 201}, r"at most 200 characters, but got 'x+\.\.\.x+'"),
         ({"name": 7}, "`name` must be text"),
         ({"seed": -1}, "`seed`"),
         ({"seed": 1.5}, "`seed`"),
@@ -93,6 +96,15 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         config(**options)
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    """A whole number may come from a generator or an array; it is kept as Python's."""
+    made = config(num_trials=np.int64(7), seed=np.uint32(3), trial_timeout=np.int32(2))
+    assert (made.num_trials, made.seed, made.trial_timeout) == (7, 3, 2)
+    assert type(made.num_trials) is type(made.seed) is int
+    with pytest.raises(ConfigError, match=r"but got 2\.5"):
+        config(num_trials=np.float64(2.5))
+
+
 def test_initial_points_are_checked_before_anything_starts() -> None:
     """They need the space, so the optimizer's start refuses them."""
     made = config(initial=[{"y": 1.0}])
@@ -101,7 +113,7 @@ def test_initial_points_are_checked_before_anything_starts() -> None:
 
 
 def _context(made: OptimizationConfig) -> Any:
-    from maggy.ask_tell import search_context
+    from maggy.engines.machines import search_context
 
     return search_context(made, 1, 0)
 

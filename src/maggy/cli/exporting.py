@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["export"]
 
 _FORMATS = ("csv", "json", "parquet")
+_TEXT = ("", "txt")
+"""Endings that say no format: CSV."""
 
 
 @click.command(
@@ -64,7 +66,10 @@ def export(
     learning curves have trial, step, value and other_NAME.  An existing FILE is replaced.
     """
     ending = output.suffix[1:].lower() if output is not None else ""
-    kind = wanted or (ending if ending in _FORMATS else "csv")
+    if wanted is None and ending not in (*_FORMATS, *_TEXT):
+        msg = f".{ending} is unknown: end FILE in .csv, .json or .parquet, or give --format."
+        raise click.UsageError(msg)
+    kind = wanted or ("csv" if ending in _TEXT else ending)
     if output is None and kind == "parquet":
         msg = "Parquet is no text: name a file, such as -o trials.parquet."
         raise click.UsageError(msg)

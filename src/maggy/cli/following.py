@@ -15,6 +15,7 @@ import click
 
 from maggy.cli.options import FOLDER, JSON, RUN, Taught
 from maggy.store.folder import open_run
+from maggy.views.closing import ran_inline
 from maggy.views.follow import Follower, state_json
 from maggy.views.progress import make_display
 from maggy.views.result import Result
@@ -105,7 +106,11 @@ def logs(
     except KeyboardInterrupt:
         sys.exit(_LEFT)
     if not written:
-        click.echo(f"Trial {trial} printed nothing.", err=True)
+        if ran_inline(follower.summary.trials[trial]):
+            why = "ran with engine='inline': what it printed went to the output of its search."
+        else:
+            why = "printed nothing."
+        click.echo(f"Trial {trial} {why}", err=True)
 
 
 def _follow(place: RunFolder) -> Follower:

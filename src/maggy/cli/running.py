@@ -125,8 +125,8 @@ def _where(error: BaseException, script: Path) -> str:
 
 
 def _own(trace: TracebackType | None, script: Path) -> TracebackType | None:
-    """The traceback from the script on; all of it where the script does not show in it."""
+    """The traceback from the script on; None if the script never ran, as it does not compile."""
     begin = trace
     while begin is not None and begin.tb_frame.f_code.co_filename != str(script):
         begin = begin.tb_next
-    return begin or trace
+    return begin

@@ -60,9 +60,9 @@ class Crew:
 
     @property
     def utilisation(self) -> float | None:
-        """A share in [0, 1], or None before any worker had time to be idle."""
+        """A share in [0, 1]; None if no worker was busy yet when the last trial was assigned."""
         busy, here = self._measured
-        return min(1.0, busy / here) if here > 0 else None
+        return min(1.0, busy / here) if busy > 0 else None
 
     def seconds(self, at: float) -> tuple[float, float]:
         """Seconds spent so far on trials that have left their worker, and on those running."""

@@ -92,7 +92,7 @@ def raised(error: Exception) -> TrialError:
 def too_often_lost(trial: Trial, reason: str) -> TrialError:
     """Why a trial fails that has lost too many workers; ``reason`` is the last loss's."""
     message = (
-        f"its worker was lost {trial.lost} times; the last one was {reason}. "
+        f"its worker was lost {trial.lost} times, the last time with: {reason}. "
         f"maggy does not run it again."
     )
     return TrialError(type="WorkerLost", message=message)

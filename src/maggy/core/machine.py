@@ -9,7 +9,7 @@ a worker would otherwise be idle, or finish.  At most one suggestion is being as
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from maggy.commands import (
     Assign,
@@ -28,8 +28,8 @@ from maggy.core.deadlines import Deadlines
 from maggy.core.failure import Blame, Failure, FirstFailures, raised, too_often_lost
 from maggy.core.losses import Sense
 from maggy.core.panel import Panel
-from maggy.core.transitions import TRIAL_MOVES, WORKER_MOVES, WorkerStatus
-from maggy.errors import TransitionError
+from maggy.core.roster import Roster, Story
+from maggy.core.transitions import TRIAL_MOVES, WorkerStatus
 from maggy.events import (
     CancelRequested,
     CheckpointSaved,
@@ -61,9 +61,6 @@ if TYPE_CHECKING:
     from maggy.events import Event
 
 __all__ = ["ExperimentMachine"]
-
-_STORY = 200
-"""How many of the last events are kept to explain an illegal move."""
 
 
 class ExperimentMachine:
@@ -110,10 +107,8 @@ class ExperimentMachine:
         self._trials: list[Trial] = []
         self._open: dict[int, Trial] = {}
         self._queue: deque[Trial] = deque()
-        self._workers: dict[str, WorkerStatus] = {}
-        self._idle: dict[str, None] = {}
-        self._busy: dict[str, Trial] = {}
-        self._once: set[str] = set()
+        self._story = Story()
+        self._roster = Roster(self._story)
         self._asking = False
         self._news = False
         self._waiting = False
@@ -124,7 +119,6 @@ class ExperimentMachine:
         self._deadlines = Deadlines(trial_timeout=trial_timeout, time_limit=time_limit)
         self._late: set[tuple[int, int]] = set()
         self._finish: Finish | None = None
-        self._story: deque[Event | Command] = deque(maxlen=_STORY)
 
     @property
     def trials(self) -> Sequence[Trial]:
@@ -138,8 +132,8 @@ class ExperimentMachine:
 
     @property
     def workers(self) -> Mapping[str, WorkerStatus]:
-        """Where each worker is, for reading."""
-        return self._workers
+        """Where those workers are that are here."""
+        return self._roster.statuses
 
     @property
     def promotes(self) -> bool:
@@ -173,7 +167,7 @@ class ExperimentMachine:
         """
         if self._finish is not None:
             return (Note(text=f"{type(event).__name__} after the end was ignored"),)
-        self._story.append(event)
+        self._story.add(event)
         over = self._ending is None and self._deadlines.over(event.at)
         if over:
             self._ending = Finish(outcome="completed", reason=self._deadlines.reason)
@@ -191,9 +185,9 @@ class ExperimentMachine:
             case Suggested():
                 return self._on_suggested(event)
             case WorkerJoined():
-                self._move_worker(event.worker, event)
+                self._roster.move(event.worker, event)
                 if event.once:
-                    self._once.add(event.worker)
+                    self._roster.serve_once(event.worker)
             case WorkerLost():
                 return self._on_worker_lost(event)
             case WaitSuggested() | SearchExhausted() | OptimizerFailed():
@@ -270,14 +264,16 @@ class ExperimentMachine:
             return []
         try:
             decision = self._panel.decide(trial)
+            reason = "" if decision is None else self._sense.sentence(decision)
         except Exception as error:  # noqa: BLE001 - a user's policy: it ends the run, said whole
             return self._policy_failed(error)
-        return [] if decision is None else self._stop(trial, decision)
+        return [] if decision is None else self._stop(trial, decision, reason)
 
-    def _stop(self, trial: Trial, decision: Decision) -> list[Command]:
+    def _stop(self, trial: Trial, decision: Decision, reason: str) -> list[Command]:
+        """Stop a trial; ``reason`` is the decision's, in the user's own sign."""
         assert trial.worker is not None
         threshold = decision.threshold
-        trial.stop_reason = self._sense.sentence(decision)
+        trial.stop_reason = reason
         trial.threshold = threshold
         trial.complete = decision.complete
         trial.loss = trial.losses[-1] if decision.complete else None
@@ -303,7 +299,7 @@ class ExperimentMachine:
             return [_stale(event)]
         self._move(trial, event)
         if trial.worker is not None:
-            self._move_worker(trial.worker, event)
+            self._free(trial.worker, event)
             trial.worker = None
         if isinstance(event, TrialFinished):
             if not (trial.complete and overran(trial.budget, trial.steps)):
@@ -335,10 +331,10 @@ class ExperimentMachine:
     # Workers
 
     def _on_worker_lost(self, event: WorkerLost) -> list[Command]:
-        if self._workers.get(event.worker, WorkerStatus.GONE) is WorkerStatus.GONE:
+        if self._roster.status(event.worker) is WorkerStatus.GONE:
             return [_stale(event)]
-        trial = self._busy.get(event.worker)
-        self._move_worker(event.worker, event)
+        trial = self._roster.running.get(event.worker)
+        self._free(event.worker, event)
         if trial is None:
             return []
         self._move(trial, event)
@@ -366,17 +362,18 @@ class ExperimentMachine:
 
     def _stop_all(self, at: float) -> list[Command]:
         """The time of the experiment is up: running trials keep what they have reached."""
-        for worker in self._busy:
+        for worker in self._roster.running:
             self._deadlines.kill_late(worker, at)
-        decision = Decision(stop=True, reason=self._deadlines.reason)
-        running = [t for t in self._busy.values() if t.status is TrialStatus.RUNNING]
-        return [command for trial in running for command in self._stop(trial, decision)]
+        reason = self._deadlines.reason
+        decision = Decision(stop=True, reason=reason)
+        running = [t for t in self._roster.running.values() if t.status is TrialStatus.RUNNING]
+        return [command for trial in running for command in self._stop(trial, decision, reason)]
 
     def _interrupt_late(self, at: float) -> list[Command]:
         """Let those trials leave that have used up their time."""
         commands: list[Command] = []
         for worker, reason in self._deadlines.expire(at) if self._ending is None else ():
-            trial = self._busy[worker]
+            trial = self._roster.running[worker]
             if trial.status is TrialStatus.RUNNING:  # else it was told to leave before
                 self._late.add((trial.id, trial.attempt))
                 commands.append(_interrupt(trial, worker, reason))
@@ -386,13 +383,13 @@ class ExperimentMachine:
 
     def _proceed(self, at: float) -> list[Command]:
         if self._ending is not None:
-            return [] if self._busy else self._conclude(self._ending)
+            return [] if self._roster.running else self._conclude(self._ending)
         commands: list[Command] = []
-        while self._queue and self._idle:
-            commands.append(self._assign(self._queue.popleft(), next(iter(self._idle)), at))
+        while self._queue and (idle := self._roster.idle) is not None:
+            commands.append(self._assign(self._queue.popleft(), idle, at))
         if self._wants_suggestion():
             self._asking, self._news = True, False
-            commands.append(Suggest(number=len(self._trials), ahead=not self._idle))
+            commands.append(Suggest(number=len(self._trials), ahead=self._roster.idle is None))
         elif not self._open and not self._asking and not self._may_ask():
             return commands + self._conclude(self._natural_end())
         return commands
@@ -400,7 +397,9 @@ class ExperimentMachine:
     def _wants_suggestion(self) -> bool:
         if self._asking or self._waiting or not self._may_ask():
             return False
-        return bool(self._idle) or (bool(self._busy) and len(self._queue) < self._prefetch)
+        roster = self._roster
+        early = bool(roster.running) or not self._trials  # the first while the workers start
+        return roster.idle is not None or (early and len(self._queue) < self._prefetch)
 
     def _may_ask(self) -> bool:
         if self._exhausted is not None:
@@ -418,8 +417,7 @@ class ExperimentMachine:
         self._move(trial, command)
         trial.worker = worker
         trial.fresh = True
-        self._move_worker(worker, command)
-        self._busy[worker] = trial
+        self._roster.give(command, trial)
         self._deadlines.begin(worker, at)
         return command
 
@@ -438,15 +436,17 @@ class ExperimentMachine:
         if self._ending is None:
             self._ending = Finish(outcome=outcome, reason=reason)
             kill_at = kill_at or 0.0  # no grace asked for: at the next tick
+        elif outcome == "interrupted" and self._failure is None:
+            self._ending = Finish(outcome=outcome, reason=reason)  # whoever asks gets an answer
+        busy = self._roster.running
         if kill_at is not None:
-            for worker in self._busy:
+            for worker in busy:
                 self._deadlines.kill(worker, kill_at)
-        return [_interrupt(trial, worker) for worker, trial in self._busy.items()]
+        return [_interrupt(trial, worker) for worker, trial in busy.items()]
 
     def _conclude(self, finish: Finish) -> list[Command]:
         self._finish = finish
-        left = [w for w, status in self._workers.items() if status is not WorkerStatus.GONE]
-        return [*(Shutdown(worker=worker) for worker in left), finish]
+        return [*(Shutdown(worker=worker) for worker in self._roster.statuses), finish]
 
     # Records
 
@@ -461,30 +461,13 @@ class ExperimentMachine:
             kind = TrialFinished  # it had reached its budget: however it left, it is complete
         moved = TRIAL_MOVES[trial.status].get(kind)
         if moved is None:
-            self._refuse("trial", trial.id, trial.status.value, cause)
+            self._story.refuse("trial", trial.id, trial.status.value, cause)
         trial.status = moved
 
-    def _move_worker(self, worker: str, cause: Event | Command) -> None:
-        status = self._workers.get(worker, WorkerStatus.GONE)
-        moved = WORKER_MOVES[status].get(type(cause))
-        if moved is None:
-            self._refuse("worker", worker, status.value, cause)
-        if worker in self._once and status is WorkerStatus.BUSY:
-            moved = WorkerStatus.GONE
-            self._once.discard(worker)
-        self._workers[worker] = moved
-        if moved is WorkerStatus.IDLE:
-            self._idle[worker] = None
-        else:
-            self._idle.pop(worker, None)
-        if moved is not WorkerStatus.BUSY:
-            self._busy.pop(worker, None)
-            self._deadlines.forget(worker)
-
-    def _refuse(self, kind: str, key: int | str, state: str, cause: Event | Command) -> NoReturn:
-        story = [repr(past) for past in self._story if getattr(past, kind, None) == key]
-        subject, event = f"{kind} {key}", type(cause).__name__
-        raise TransitionError(subject, state, event, tuple(story[-20:]))
+    def _free(self, worker: str, cause: Event) -> None:
+        """This worker runs its trial no more."""
+        self._roster.move(worker, cause)
+        self._deadlines.forget(worker)
 
 
 def _stale(event: Any) -> Note:

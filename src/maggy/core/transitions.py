@@ -38,13 +38,13 @@ class WorkerStatus(enum.Enum):
 TRIAL_MOVES: Mapping[TrialStatus, Mapping[type[Any], TrialStatus]] = {
     TrialStatus.PENDING: {
         Assign: TrialStatus.RUNNING,
-        TrialFailed: TrialStatus.FAILED,  # it lost too many workers
+        TrialFailed: TrialStatus.FAILED,  # it lost too many workers, or its time is up
     },
     TrialStatus.RUNNING: {
         TrialFinished: TrialStatus.COMPLETED,
         TrialFailed: TrialStatus.FAILED,
         StopTrial: TrialStatus.STOPPING,
-        TrialStopped: TrialStatus.PENDING,  # interrupted, not judged: it stays unfinished
+        TrialStopped: TrialStatus.PENDING,  # interrupted, not judged: unfinished, or out of time
         WorkerLost: TrialStatus.PENDING,
     },
     TrialStatus.STOPPING: {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CurveRule"]
 
 _GO_ON = Decision(stop=False)
-_LEAST_POINTS = 3
+_LEAST_POINTS = 4
 _CHECKS = 2
 _LARGEST = 1e100
 """Losses beyond this are not extrapolated: their squares would overflow."""
@@ -32,8 +32,8 @@ class CurveRule:
     step; stopped ones count with what they had reached.  Not on the way: by extrapolation to the
     median length of the completed trials (see ``maggy.earlystop.extrapolation``), the probability
     to end better than the target is under ``delta``, now and one report ago.  Either alone stops
-    too many that start slowly and end well; both must hold.  The defaults were chosen on seven
-    other sets of recorded curves than those that ``maggy.testing`` ships.
+    too many that start slowly and end well; both must hold.  How the defaults were chosen is told
+    in ``bench/curve_policy.py``.
 
     Args:
         delta: The bound for the probability, between 0 and 1.
@@ -46,10 +46,10 @@ class CurveRule:
 
     def __init__(
         self,
-        delta: float = 0.5,
+        delta: float = 0.2,
         *,
-        quantile: float = 0.1,
-        keep: float = 0.3,
+        quantile: float = 0.2,
+        keep: float = 0.28,
         min_peers: int = 4,
         min_share: float = 0.1,
     ) -> None:

@@ -5,6 +5,8 @@ Both kinds turn what an optimizer answers, or raises, into one event; neither ju
 
 from __future__ import annotations
 
+import json
+import math
 import queue
 import threading
 import traceback
@@ -12,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from maggy.engines.seeds import Draws
+from maggy.engines.threads import SINGLE
 from maggy.errors import OptimizerError
 from maggy.events import OptimizerFailed, SearchExhausted, Suggested, WaitSuggested
 from maggy.trial import Exhausted, Suggestion, TrialError, Wait
@@ -73,59 +76,68 @@ class InlineAdvisor:
             answer = self._optimizer.ask(number, pending, rng)
             return self._event(number, answer)
         except Exception as error:  # noqa: BLE001 - a user's optimizer: it ends the run, said whole
-            return self._failed(error)
+            return self.failed(error)
 
     def tell(self, trial: Trial) -> OptimizerFailed | None:
         """Tell, and turn an exception into an event."""
         try:
             self._optimizer.tell(trial)
         except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(error)
+            return self.failed(error)
         return None
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _event(self, number: int, answer: object) -> Answer:
-        at = self._clock()
-        match answer:
-            case Suggestion(continues=None):
-                self._check(answer)
-                return Suggested(
-                    at=at,
-                    trial=number,
-                    hparams=answer.hparams,
-                    budget=answer.budget,
-                    state=answer.state,
-                )
-            case Suggestion(continues=int(trial)):
-                return Suggested(
-                    at=at,
-                    trial=trial,
-                    hparams=answer.hparams,
-                    budget=answer.budget,
-                    state=answer.state,
-                )
-            case Wait():
-                return WaitSuggested(at=at)
-            case Exhausted(reason=reason):
-                return SearchExhausted(at=at, reason=reason)
-            case _:
-                msg = f"`ask` must return a Suggestion, Wait() or Exhausted(), but got {answer!r}."
-                raise OptimizerError(msg)
-
-    def _check(self, suggestion: Suggestion) -> None:
-        if not self._space.allows(suggestion.hparams):
-            msg = f"{dict(suggestion.hparams)!r} was suggested, which is not in the search space."
-            raise OptimizerError(msg)
-
-    def _failed(self, error: Exception) -> OptimizerFailed:
+    def failed(self, error: BaseException) -> OptimizerFailed:
+        """The event that says what the optimizer raised, whole."""
         detail = TrialError(
             type=type(error).__name__,
             message=str(error),
             traceback="".join(traceback.format_exception(error)),
         )
         return OptimizerFailed(at=self._clock(), error=detail)
+
+    def _event(self, number: int, answer: object) -> Answer:
+        at = self._clock()
+        match answer:
+            case Suggestion(continues=None | int()):
+                self._check(answer)
+                return Suggested(
+                    at=at,
+                    trial=number if answer.continues is None else answer.continues,
+                    hparams=answer.hparams,
+                    budget=answer.budget,
+                    state=answer.state,
+                )
+            case Wait():
+                return WaitSuggested(at=at)
+            case Exhausted(reason=str(reason)):
+                return SearchExhausted(at=at, reason=reason)
+            case _:
+                msg = (
+                    f"`ask` must return a Suggestion, Wait() or Exhausted(reason), but got "
+                    f"{answer!r}."
+                )
+                raise OptimizerError(msg)
+
+    def _check(self, suggestion: Suggestion) -> None:
+        """Refuse what a worker could not run, or the log not hold."""
+        if suggestion.continues is None and not self._space.allows(suggestion.hparams):
+            msg = f"{dict(suggestion.hparams)!r} was suggested, which is not in the search space."
+            raise OptimizerError(msg)
+        budget = suggestion.budget
+        if budget is not None and not _is_resource(budget):
+            msg = f"`budget` must be a finite int or float > 0, or None, but got {budget!r}."
+            raise OptimizerError(msg)
+        if suggestion.state is not None:
+            json.dumps(suggestion.state, allow_nan=False)
+
+
+def _is_resource(budget: object) -> bool:
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+        return False
+    return 0 < budget < math.inf
 
 
 class ThreadedAdvisor:
@@ -159,13 +171,16 @@ class ThreadedAdvisor:
         self._jobs.put(None)
 
     def _work(self) -> None:
-        from threadpoolctl import threadpool_limits
+        try:
+            with SINGLE:
+                while (job := self._jobs.get()) is not None and not self._closed:
+                    self._pass_on(self._do(job))
+        except BaseException as error:  # noqa: BLE001 - a run must not wait for a dead thread
+            self._pass_on(self._inner.failed(error))
 
-        with threadpool_limits(limits=1):
-            while (job := self._jobs.get()) is not None and not self._closed:
-                if isinstance(job, tuple):
-                    event: Answer | None = self._inner.suggest(*job)
-                else:
-                    event = self._inner.tell(job)
-                if event is not None and not self._closed:
-                    self._deliver(event)
+    def _do(self, job: tuple[int, Sequence[Trial]] | Trial) -> Answer | None:
+        return self._inner.suggest(*job) if isinstance(job, tuple) else self._inner.tell(job)
+
+    def _pass_on(self, event: Answer | None) -> None:
+        if event is not None and not self._closed:
+            self._deliver(event)

@@ -51,7 +51,7 @@ class InlineEngine:
     def run(self, job: Job, feed: Callable[[Sequence[Event]], None]) -> None:
         """See ``maggy.engines.job.Engine``."""
         session = _Inline(job, self._train_fn, self._provided, feed)
-        with interrupts(session.interrupt):
+        with interrupts(session.interrupt, heeded=lambda: job.ended_early):
             session.run()
 
 
@@ -77,6 +77,7 @@ class _Inline:
         self._current = (-1, -1)
         self._in_user_code = False
         self._interrupted = False
+        self._error: BaseException | None = None
         self._core = Loop(
             machine=job.machine, log=job.log, crew=self, clock=self._clock, watch=self._watch
         )
@@ -134,6 +135,8 @@ class _Inline:
             )
         finally:
             self._in_user_code = False
+        if self._error is not None:
+            raise self._error
         if self._interrupted:
             at = self._clock()
             self._dispatch(CancelRequested(at=at, grace=0.0))
@@ -199,10 +202,19 @@ class _Inline:
         return self._stops.get(self._current)
 
     def _from_user(self, call: Callable[[], None]) -> None:
-        """Do this on behalf of the training function, where Ctrl-C must not cut it short."""
+        """Do this on behalf of the training function, where Ctrl-C must not cut it short.
+
+        What it raises is no failure of the trial, such as a full disk: it ends the run, whatever
+        the training function makes of it.
+        """
         self._in_user_code = False
-        call()
-        self._in_user_code = True
+        try:
+            call()
+        except BaseException as error:
+            self._error = self._error or error
+            raise
+        finally:
+            self._in_user_code = True
         if self._interrupted:
             raise KeyboardInterrupt
 
@@ -214,8 +226,7 @@ class _Inline:
 
     def stop(self, command: StopTrial | Interrupt) -> None:
         """Let the next broadcast raise."""
-        reason = getattr(command, "reason", "the run ends")
-        self._stops[command.trial, command.attempt] = reason
+        self._stops[command.trial, command.attempt] = command.reason
 
     def kill(self, worker: str) -> None:
         """This process is not killed: the trial leaves by itself."""

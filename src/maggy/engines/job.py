@@ -54,6 +54,12 @@ class Job:
     checkpoints: Path | None = None
     allotment: Allotment = field(default_factory=Allotment)
 
+    @property
+    def ended_early(self) -> bool:
+        """True when the run failed or was interrupted, instead of coming to its natural end."""
+        finish = self.machine.finish
+        return finish is not None and finish.early
+
 
 class Engine(Protocol):
     """Gets a job done; built with the training function and what the config provides.
@@ -72,5 +78,6 @@ class Engine(Protocol):
 
         Raises:
             MaggyError: The engine itself, or the log, failed.
+            KeyboardInterrupt: Ctrl-C came when the run had come to its natural end already.
         """
         ...

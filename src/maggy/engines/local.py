@@ -80,7 +80,7 @@ class LocalEngine:
             session = Session(
                 job, setup, self._payload, lambda left: _Subprocesses(job, self._data, left)
             )
-            with interrupts(session.cancel):
+            with interrupts(session.cancel, heeded=lambda: job.ended_early):
                 session.run(feed)
         finally:
             if self._data is not None:

@@ -124,8 +124,9 @@ class Loop:
         self._send()
         if self._ahead is not None:
             question, self._ahead = self._ahead, None
-            self._consult(question)
-            self._drain()
+            if self.machine.finish is None:
+                self._consult(question)
+                self._drain()
             if self._outbox:
                 self._send()
 

@@ -24,7 +24,15 @@ _FIRST_TRIALS = 3
 def search_context(
     config: OptimizationConfig, num_workers: int, seed: int, plan: Plan | None = None
 ) -> SearchContext:
-    """What the optimizer of a new search gets to know; without a plan, trials can do anything."""
+    """What the optimizer of a new search gets to know; without a plan, trials can do anything.
+
+    Raises:
+        SearchspaceError: The constraints allow less than 1 % of the space.
+    """
+    if config.space.constraints:
+        from numpy.random import default_rng  # loads numpy, which most searches need later
+
+        config.space.feasible_fraction(default_rng(seed))
     return SearchContext(
         searchspace=config.space,
         num_trials=config.num_trials,
@@ -36,13 +44,19 @@ def search_context(
 
 
 def new_machine(
-    config: OptimizationConfig, optimizer: Optimizer, workers: int
+    config: OptimizationConfig, optimizer: Optimizer, workers: int | None
 ) -> ExperimentMachine:
-    """The machine of a new search with this started optimizer, for so many trials at a time."""
+    """The machine of a new search with this started optimizer.
+
+    Args:
+        config: What was asked for.
+        optimizer: Started.
+        workers: How many trials an engine runs at a time.  None: a user runs them by hand, so
+            nothing is asked for ahead, and no number of failures ends the search.
+    """
     rungs, promotes = None, False
     if isinstance(optimizer, MultiFidelityOptimizer):
         rungs, promotes = optimizer.rungs, optimizer.fidelity is Fidelity.PROMOTION
-    first = max(_FIRST_TRIALS, workers)
     return ExperimentMachine(
         direction=config.direction,
         num_trials=config.num_trials,
@@ -51,11 +65,22 @@ def new_machine(
         es_interval=config.es_interval,
         rungs=rungs,
         promotes=promotes,
-        prefetch=0 if getattr(optimizer, "suggests_inline", False) else 1,
-        first=first if config.num_trials is None else min(first, config.num_trials),
+        prefetch=0 if workers is None else _prefetch(optimizer),
+        first=None if workers is None else _first(config.num_trials, workers),
         trial_timeout=config.trial_timeout,
         time_limit=config.time_limit,
     )
+
+
+def _prefetch(optimizer: Optimizer) -> int:
+    """How many suggestions are held ready: none that is had at once and better had late."""
+    at_once = getattr(optimizer, "suggests_inline", False)
+    return 0 if at_once and getattr(optimizer, "learns", True) else 1
+
+
+def _first(num_trials: int | None, workers: int) -> int:
+    first = max(_FIRST_TRIALS, workers)
+    return first if num_trials is None else min(first, num_trials)
 
 
 def describe_optimizer(optimizer: Optimizer) -> Mapping[str, Json]:

@@ -218,6 +218,7 @@ class Given:
     """Proposes given configurations in their order."""
 
     suggests_inline = True
+    learns = False
 
     def __init__(self, configurations: Sequence[Hparams]) -> None:
         self._configurations = configurations

@@ -32,7 +32,6 @@ __all__ = ["Retention"]
 logger = logging.getLogger(__name__)
 
 _DOOMED = "deleting-"
-_NATURAL = ("completed", "exhausted")
 
 
 class Retention:
@@ -125,7 +124,7 @@ class Retention:
         if trial >= len(self._machine.trials):
             return False
         finish = self._machine.finish
-        if finish is not None and finish.outcome in _NATURAL:
+        if finish is not None and not finish.early:
             return self._best is not None and self._best[2] == trial
         self._saved.add(trial)
         return self._needed(trial)

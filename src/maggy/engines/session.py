@@ -179,7 +179,7 @@ class Session:
         try:
             asyncio.run(self._main())
         except BaseException as error:  # noqa: BLE001 - raised again on the caller's thread
-            self._error = self._error or error
+            self._keep(error)
         finally:
             self._ended.set()
 
@@ -219,7 +219,7 @@ class Session:
 
     def _cancel(self, *, at_once: bool) -> None:
         self._dispatch(CancelRequested(at=self._clock(), grace=0.0 if at_once else _CANCEL_GRACE))
-        if at_once:
+        if at_once or self._over.is_set():
             self._empty.set()  # whoever waits for the workers to leave waits no longer
 
     def _make_advisor(self) -> Advisor:
@@ -255,8 +255,15 @@ class Session:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        self._error = self._error or error
+        self._keep(error)
         self._over.set()
+
+    def _keep(self, error: BaseException) -> None:
+        """The first error ends the run; those that follow from its end are for the diagnosis."""
+        if self._error is None:
+            self._error = error
+        else:
+            logger.error("after the error that ends the run came another one", exc_info=error)
 
     def _over_now(self) -> None:
         self._over.set()
@@ -417,8 +424,7 @@ class Session:
 
     def stop(self, command: StopTrial | Interrupt) -> None:
         """Send the stop to the worker."""
-        reason = getattr(command, "reason", "the run ends")
-        stop = Stop(trial=command.trial, attempt=command.attempt, reason=reason)
+        stop = Stop(trial=command.trial, attempt=command.attempt, reason=command.reason)
         self._server.send(command.worker, stop)
 
     def kill(self, worker: str) -> None:

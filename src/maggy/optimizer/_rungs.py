@@ -179,7 +179,7 @@ class RungRule:
             stop=True,
             reason=(
                 f"its value {{value}} at {self._rungs[rung]} is not among the best {quota} of "
-                f"{len(arrived)} that got there: {{bound}} was needed"
+                f"{len(arrived)} that got there; the last of those has {{bound}}"
             ),
             threshold=bound,
             losses={"value": entry[0], "bound": bound},

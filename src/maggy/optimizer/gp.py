@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from maggy.errors import ConfigError
+from maggy.optimizer.centre import centre
 from maggy.optimizer.history import Tried, require_hyperparameters
 from maggy.optimizer.random_search import RandomSearch
-from maggy.searchspace.values import Unset
 from maggy.trial import Suggestion, TrialStatus
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from maggy.contracts import SearchContext
     from maggy.optimizer._gp.strategy import Strategy
-    from maggy.trial import Exhausted, Hparams, Trial, Value
+    from maggy.trial import Exhausted, Hparams, Trial
 
 __all__ = ["GP"]
 
 _FEWEST = 3
+_DESIGN = 6
 
 
 class GP:
@@ -38,9 +39,8 @@ class GP:
     the order in which trials ended does not matter.
 
     Args:
-        initial_trials: How many configurations precede the model's; None chooses: the number of
-            hyperparameters plus one, 5 at least, the number of workers at least, a quarter of
-            ``num_trials`` at most.
+        initial_trials: How many configurations precede the model's; None chooses: 6, the number
+            of workers at least, a quarter of ``num_trials`` at most.
 
     Raises:
         ConfigError: ``initial_trials`` is no positive int.
@@ -77,10 +77,11 @@ class GP:
         Raises:
             SearchspaceError: The constraints leave nothing to draw, or one raised.
         """
-        hparams = None
+        hparams: Hparams | None = None
         taken = self._tried.ended | self._tried.pending(pending)
         if not taken:
-            hparams = self._centre()
+            middle = centre(self._space)
+            hparams = middle if self._space.satisfies(middle) else None
         elif self._experienced(len(pending)):
             hparams = self._model().suggest(pending, taken, rng)
         if hparams is not None:
@@ -111,19 +112,10 @@ class GP:
         if self.initial_trials is not None:
             return self.initial_trials
         context = self._context
-        wanted = max(len(self._space) + 1, 5, context.num_workers)
+        wanted = max(_DESIGN, context.num_workers)
         if context.num_trials is not None:
             wanted = min(wanted, math.ceil(context.num_trials / 4))
         return max(wanted, _FEWEST)
-
-    def _centre(self) -> Hparams | None:
-        """The defaults, and the middle of what has none; None if the constraints forbid it."""
-        hparams: dict[str, Value] = {}
-        for name, kind in self._space.items():
-            if self._space.dependencies.active(name, hparams):
-                default = kind.default
-                hparams[name] = kind.from_unit(0.5) if isinstance(default, Unset) else default
-        return hparams if self._space.satisfies(hparams) else None
 
     def _model(self) -> Strategy:
         if self._strategy is None:

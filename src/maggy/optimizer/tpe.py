@@ -14,9 +14,9 @@ from maggy.optimizer._tpe.candidates import candidates
 from maggy.optimizer._tpe.encoding import Encoding
 from maggy.optimizer._tpe.evidence import Evidence
 from maggy.optimizer._tpe.mixture import Mixture
+from maggy.optimizer.centre import centre
 from maggy.optimizer.history import Tried, require_hyperparameters
 from maggy.optimizer.random_search import RandomSearch
-from maggy.searchspace.values import Unset
 from maggy.trial import Suggestion
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from maggy.contracts import SearchContext
-    from maggy.searchspace import Searchspace
-    from maggy.trial import Exhausted, Hparams, Trial, Value
+    from maggy.trial import Exhausted, Hparams, Trial
 
 __all__ = ["TPE"]
 
@@ -84,7 +83,7 @@ class TPE:
         taken = self._tried.pending(pending)
         running = [trial for trial in pending if trial.id not in self._evidence]
         if self._is_early(len(running)):
-            hparams = _centre(self._space)
+            hparams = centre(self._space)
             if self._is_free(hparams, taken):
                 return Suggestion(hparams=hparams)
         else:
@@ -130,13 +129,3 @@ def _initial_trials(columns: int, context: SearchContext) -> int:
     if context.num_trials is not None:
         wanted = min(wanted, math.ceil(context.num_trials / 4))
     return max(wanted, _LEAST_SEEN)
-
-
-def _centre(space: Searchspace) -> Hparams:
-    """The declared defaults, and the middle of what has none."""
-    hparams: dict[str, Value] = {}
-    for name, kind in space.items():
-        if space.dependencies.active(name, hparams):
-            default = kind.default
-            hparams[name] = kind.from_unit(0.5) if isinstance(default, Unset) else default
-    return hparams

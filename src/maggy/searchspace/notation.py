@@ -25,6 +25,15 @@ _LISTS: dict[str, type[Discrete | Categorical]] = {
     "DISCRETE": Discrete,
     "CATEGORICAL": Categorical,
 }
+_OTHER_NAMES = {
+    "FLOAT": "DOUBLE",
+    "REAL": "DOUBLE",
+    "UNIFORM": "DOUBLE",
+    "INT": "INTEGER",
+    "CHOICE": "CATEGORICAL",
+}
+"""What other tools call the kinds."""
+
 _FIELDS = {
     **dict.fromkeys(_RANGES, frozenset({"low", "high", "log", "step", "default", "when"})),
     **dict.fromkeys(_LISTS, frozenset({"choices", "default", "when"})),
@@ -40,7 +49,11 @@ def parse(spec: Any) -> Hyperparameter:
     if isinstance(spec, Double | Integer | Discrete | Categorical):
         return spec
     if not isinstance(spec, (tuple, list)) or len(spec) != 2:
-        hint = " That is a class: give it its values." if isinstance(spec, type) else ""
+        hint = ""
+        if isinstance(spec, type):
+            hint = " That is a class: give it its values."
+        elif isinstance(spec, (tuple, list)) and spec and not isinstance(spec[0], str):
+            hint = " Name the kind, such as ('CATEGORICAL', [...]) for a list of choices."
         msg = (
             "a hyperparameter is written Double(0.0, 1.0) or ('DOUBLE', [0.0, 1.0]), "
             f"but got {spec!r}.{hint}"
@@ -58,7 +71,9 @@ def parse(spec: Any) -> Hyperparameter:
 def _kind(given: object) -> str:
     kind = given.upper() if isinstance(given, str) else ""
     if kind not in _FIELDS:
-        msg = f"no kind of hyperparameter is called {given!r}. {did_you_mean(given, _FIELDS)}"
+        known = _OTHER_NAMES.get(kind)
+        hint = f"Did you mean {known!r}?" if known else did_you_mean(given, _FIELDS)
+        msg = f"no kind of hyperparameter is called {given!r}. {hint}"
         raise SearchspaceError(msg)
     return kind
 

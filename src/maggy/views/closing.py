@@ -18,7 +18,7 @@ _CLEAR = 0.05
 """A share is shown when even the low end of its interval is so large."""
 _SHOWN = 3
 
-__all__ = ["closing", "failure", "failure_story", "first_failure", "from_here"]
+__all__ = ["closing", "failure", "failure_story", "first_failure", "from_here", "ran_inline"]
 
 
 def closing(
@@ -123,9 +123,14 @@ def failure_story(trial: TrialRecord, path: Path | None) -> list[str]:
     """The lines of a failed trial's traceback, and where its output is."""
     assert trial.error is not None, "a failed trial has an error"
     lines = printable(trial.error.traceback.strip("\n") or str(trial.error)).splitlines()
-    if path is not None:
+    if path is not None and not ran_inline(trial):
         lines.append(f"Its output: {from_here(RunFolder(path).log_path(trial.id))}")
     return lines
+
+
+def ran_inline(trial: TrialRecord) -> bool:
+    """Whether the trial ran in the driver's process, so that what it printed is in no file."""
+    return trial.worker == "inline"
 
 
 def from_here(path: Path) -> Path:

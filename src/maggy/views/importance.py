@@ -76,7 +76,7 @@ class Importance:
     Attributes:
         name: The hyperparameter.
         share: Of the importance of all; the shares sum to 1, or are all 0 if nothing matters.
-        low: The lower end of the interval that holds 80 % of resamples.
+        low: The lower end of the interval that holds the share and 80 % of resamples.
         high: Its upper end.
     """
 
@@ -169,7 +169,12 @@ def importances(
     shares = effects / np.where(totals > 0, totals, 1.0)
     low, high = np.quantile(shares, [0.1, 0.9], axis=0)
     found = [
-        Importance(name=name, share=float(share), low=float(below), high=float(above))
+        Importance(
+            name=name,
+            share=float(share),
+            low=float(min(below, share)),
+            high=float(max(above, share)),
+        )
         for name, share, below, above in zip(names, _mean(shares), low, high, strict=True)
     ]
     return tuple(sorted(found, key=lambda item: -item.share))

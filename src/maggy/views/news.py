@@ -54,7 +54,7 @@ def headline(summary: Summary) -> str:
     config = summary.config
     parts = [config["optimizer"]] if isinstance(config.get("optimizer"), str) else []
     if summary.num_trials is not None:
-        parts.append(f"{summary.num_trials:,} trials")
+        parts.append(count(summary.num_trials, "trial"))
     verb = "maximising" if summary.maximise else "minimising"
     parts.append(f"{verb} {one_line(str(config.get('optimization_key', 'metric')))}")
     return ", ".join(str(part) for part in parts)
@@ -117,16 +117,22 @@ def _end(
 ) -> str | None:
     match event:
         case TrialFinished():
-            best = summary.standing.best
-            mark = " (best so far)" if best is not None and best[0] == record.id else ""
-            what = f"{number(event.value)}{mark}  {configuration(record.hparams)}"
-            return f"trial {record.id} completed: {what}  [{seconds(record.duration)}]"
+            return _completed(event.value, record, summary)
         case TrialFailed():
             error = one_line(str(event.error))
             return f"trial {record.id} failed: {error}" if _is(record, "FAILED") else None
         case TrialStopped():
+            if record.final is not None and _is(record, "COMPLETED"):
+                return _completed(record.final, record, summary)
             reason = one_line(record.stop_reason)
             return f"trial {record.id} stopped: {reason}" if _is(record, "STOPPED") else None
+
+
+def _completed(value: float, record: TrialRecord, summary: Summary) -> str:
+    best = summary.standing.best
+    mark = " (best so far)" if best is not None and best[0] == record.id else ""
+    what = f"{number(value)}{mark}  {configuration(record.hparams)}"
+    return f"trial {record.id} completed: {what}  [{seconds(record.duration)}]"
 
 
 def _is(record: TrialRecord, status: str) -> bool:

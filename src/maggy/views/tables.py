@@ -15,6 +15,9 @@ __all__ = ["best_trials", "result_json", "run_table", "table", "trial_tables"]
 
 _TRIALS = 20
 _SENTENCES = 5
+_NAME = 10
+_BESIDE_NAMES = 67
+"""Columns of a run's line that its name leaves to the others."""
 
 
 def run_table(rows: Sequence[Mapping[str, Any]], *, width: int | None) -> list[str]:
@@ -23,18 +26,21 @@ def run_table(rows: Sequence[Mapping[str, Any]], *, width: int | None) -> list[s
     Args:
         rows: With ``id``, ``name``, ``outcome``, and, unless damaged, ``num_trials``,
             ``best_val``, ``duration``.
-        width: Columns to cut lines to, or None.
+        width: Columns to cut lines to, or None; long names give way first.
     """
+    names = [one_line(row["name"]) for row in rows]
+    if width is not None:
+        names = [shorten(name, max(_NAME, width - _BESIDE_NAMES)) for name in names]
     cells = [
         (
             row["id"],
-            one_line(row["name"]),
+            name,
             row["outcome"],
             f"{row['num_trials']:,}" if "num_trials" in row else "",
             number(row["best_val"]) if "best_val" in row else "",
             seconds(row["duration"]) if "duration" in row else one_line(row.get("error", "")),
         )
-        for row in rows
+        for row, name in zip(rows, names, strict=True)
     ]
     head = ("id", "experiment", "outcome", "trials", "best", "duration")
     return table(head, cells, right={3, 4}, width=width)

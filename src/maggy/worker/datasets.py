@@ -15,6 +15,7 @@ import mmap
 import os
 import pickle
 import struct
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from maggy.worker.pickling import IN_BAND, write_pickle
@@ -50,6 +51,8 @@ class DataFile:
             raise ValueError(msg)
         _, offset, length = _HEADER.unpack(header)
         self._index: dict[str, Any] = json.loads(os.pread(fd, length, offset))
+        self._give_up = weakref.finalize(self, os.close, fd)  # also if the run never begins
+        self._give_up.atexit = False  # then the system does it
 
     @classmethod
     def publish(cls, objects: Mapping[str, object]) -> DataFile:
@@ -102,9 +105,8 @@ class DataFile:
 
     def close(self) -> None:
         """Give up the descriptor; objects that were loaded stay valid.  May be called twice."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        self._give_up()
+        self.fd = -1
 
 
 def _load(view: memoryview, entry: Mapping[str, Any]) -> object:

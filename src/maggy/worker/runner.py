@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from maggy.errors import EarlyStopException, OutcomeError
+from maggy.errors import CheckpointError, EarlyStopException, OutcomeError
 from maggy.trial import TrialError
 from maggy.wire.messages import Failed, Finished, Stopped
 from maggy.worker.reporter import Refusal
@@ -27,6 +27,7 @@ Outcome: TypeAlias = "Finished | Failed | Stopped"
 _MAX_MESSAGE = 10_000
 _MAX_TRACEBACK = 50_000
 _OWN_FOLDER = Path(__file__).parent
+_OWN_FOLDERS = (_OWN_FOLDER, _OWN_FOLDER.parent / "engines")
 
 
 def run_trial(
@@ -174,10 +175,11 @@ def _traceback(error: BaseException, raised: BaseException) -> str:
     """The traceback that ``raised`` collected, told of ``error``; empty without users' frames."""
     frames = traceback.TracebackException(type(error), error, raised.__traceback__)
     stack = list(frames.stack)
-    while stack and Path(stack[0].filename).parent == _OWN_FOLDER:
+    while stack and Path(stack[0].filename).parent in _OWN_FOLDERS:
         del stack[0]
-    if raised is not error:  # a refusal is raised in the reporter: users care for their own line
+    if raised is not error or isinstance(error, CheckpointError):  # users care for their own line
         stack = [frame for frame in stack if Path(frame.filename).parent != _OWN_FOLDER]
+        frames.__cause__ = frames.__context__ = None
     if not stack and isinstance(error, OutcomeError):
         return ""
     frames.stack = traceback.StackSummary.from_list(stack)

@@ -54,7 +54,7 @@ def as_metric(value: object) -> float:
     if not math.isfinite(number):
         msg = (
             f"{number}, but a metric must be finite. Lower the learning rate or restrict the "
-            "search space if training diverges; the trial counts as failed."
+            "search space if training diverges."
         )
         raise OutcomeError(msg)
     return number

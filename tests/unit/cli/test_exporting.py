@@ -80,6 +80,16 @@ def test_the_name_of_the_file_says_the_format(name: str) -> None:
     assert text.startswith("[" if name == "trials.json" else "id,")
 
 
+def test_an_ending_of_another_format() -> None:
+    """No CSV is written into what another program takes for a workbook, unless asked for."""
+    write(story())
+    done = maggy("export", "story", "-o", "trials.xlsx")
+    assert done.exit_code == 2
+    assert ".xlsx is unknown: end FILE in .csv" in done.stderr
+    assert not Path("trials.xlsx").exists()
+    assert maggy("export", "story", "-o", "trials.dat", "--format", "csv").exit_code == 0
+
+
 def test_parquet() -> None:
     """It can be read again, and is no text for a terminal."""
     pandas = pytest.importorskip("pandas")

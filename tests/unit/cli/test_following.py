@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -13,7 +14,13 @@ from click.testing import CliRunner
 
 from maggy import cli
 from maggy.cli import following
-from maggy.events import ExperimentFinished, TrialFinished
+from maggy.events import (
+    ExperimentFinished,
+    TrialFinished,
+    TrialStarted,
+    WorkerJoined,
+    WorkerLost,
+)
 from maggy.store.folder import create_run
 from maggy.store.sqlite import SqliteLog
 from maggy.testing.stores import story
@@ -177,6 +184,20 @@ def test_logs_of_a_silent_trial() -> None:
         done = maggy("logs", "story", 3, *options)
         assert (done.exit_code, done.stdout) == (0, "")
         assert done.stderr == "Trial 3 printed nothing.\n"
+
+
+def test_logs_of_an_inline_trial() -> None:
+    """Nobody kept what it printed, and nobody says that it printed nothing."""
+    events = [
+        dataclasses.replace(event, worker="inline")
+        if isinstance(event, TrialStarted | WorkerJoined | WorkerLost)
+        else event
+        for event in story()
+    ]
+    write(events)
+    done = maggy("logs", "story", 3)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "what it printed went to the output of its search" in done.stderr
 
 
 def test_logs_of_an_unknown_trial() -> None:

@@ -86,7 +86,9 @@ def test_a_script_that_is_no_python(
     """A mistake in its syntax is shown with its line."""
     done = maggy("run", script("x = = 1\n"))
     assert done.exit_code == 1
-    assert "SyntaxError" in done.stderr + capsys.readouterr().err
+    shown = done.stderr + capsys.readouterr().err
+    assert "SyntaxError" in shown
+    assert "runpy" not in shown
 
 
 def test_an_error_of_maggy_is_told_in_its_own_words(script: Callable[[str], Path]) -> None:

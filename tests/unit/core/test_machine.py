@@ -21,7 +21,6 @@ from maggy.commands import (
 from maggy.contracts import Decision
 from maggy.core.failure import Blame, Failure, same_failure
 from maggy.core.machine import ExperimentMachine
-from maggy.core.transitions import WorkerStatus
 from maggy.errors import TransitionError
 from maggy.events import (
     CancelRequested,
@@ -461,7 +460,7 @@ def test_a_worker_that_serves_once_leaves_after_its_trial() -> None:
     m = machine()
     play(m, WorkerJoined(at=0.0, worker="a", once=True), suggested(0))
     assert play(m, finished(0)) == [Tell(trial=0)]
-    assert m.workers["a"] is WorkerStatus.GONE
+    assert not m.workers
 
 
 def test_our_own_illegal_move_raises_with_the_story() -> None:
@@ -630,3 +629,41 @@ def test_trials_that_all_take_too_long_end_the_run_with_that_error() -> None:
         play(m, TrialFailed(at=began + 11.0, trial=number, attempt=1, error=error))
     assert m.failure is not None
     assert (m.failure.blame, m.failure.error.type) == (Blame.TRIALS, "Timeout")
+
+
+def test_who_interrupts_an_ending_run_gets_an_interruption() -> None:
+    """A Ctrl-C while trials leave at the time limit is not swallowed."""
+    m = machine(time_limit=10.0)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    play(m, Tick(at=10.0))
+    play(m, CancelRequested(at=10.5), TrialStopped(at=10.6, trial=0, attempt=0))
+    assert m.finish is not None
+    assert m.finish.outcome == "interrupted"
+
+
+def test_a_failure_stays_the_reason_of_an_interrupted_end() -> None:
+    """What went wrong is what the user wants to know."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    play(m, EngineFailed(at=1.0, error=ERROR), CancelRequested(at=1.1))
+    play(m, TrialStopped(at=1.2, trial=0, attempt=0))
+    assert m.finish is not None
+    assert m.finish.outcome == "failed"
+
+
+@pytest.mark.parametrize("losses", [{"other": 1.0}, {"best": "low"}])
+def test_a_sentence_that_cannot_be_said_is_the_policys_failure(losses: Any) -> None:
+    """It names a loss that is not there, or one that is no number."""
+
+    class Wrong:
+        def finished(self, trial: Trial) -> None:
+            pass
+
+        def decide(self, trial: Trial) -> Decision:
+            return Decision(stop=True, reason="worse than {best}", losses=losses)
+
+    m = machine(policy=Wrong(), es_min=0)
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    play(m, MetricReported(at=1.0, trial=0, attempt=0, step=0, value=1.0))
+    assert m.failure is not None
+    assert m.failure.blame is Blame.POLICY

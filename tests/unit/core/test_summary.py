@@ -397,6 +397,13 @@ def test_utilisation_ends_when_the_last_trial_is_assigned() -> None:
     assert summary.crew.utilisation == pytest.approx(6 / 8)
 
 
+def test_one_trial_for_each_worker_says_nothing_of_utilisation() -> None:
+    """All were assigned as soon as their workers came: there is no share to speak of."""
+    summary = fold([began(), WorkerJoined(at=0.2, worker="a"), *given(0, "a", at=0.201)])
+    fold([done(0, 1.0, at=5.0)], summary)
+    assert summary.crew.utilisation is None
+
+
 def test_utilisation_of_lost_and_replaced_workers() -> None:
     """A lost worker is busy until it is lost, and not there afterwards."""
     summary = fold([began(), WorkerJoined(at=0.0, worker="a"), *given(0, "a", at=0.0)])

@@ -40,8 +40,8 @@ def test_a_hopeless_trial_is_stopped_with_its_numbers() -> None:
     assert decision.stop
     text = decision.reason.format(**decision.losses)
     assert text.startswith("its best value 0.80")
-    assert "which the best 30% of 10 trials had reached" in text
-    assert "a chance of 0.0% to end better than 0.14" in text
+    assert "which the best 28% of 10 trials had reached" in text
+    assert "a chance of 0.0% to end better than 0.19" in text
     assert text.endswith("at step 29")
 
 
@@ -66,13 +66,13 @@ def test_one_bad_report_is_no_reason() -> None:
 
 
 def test_it_waits_for_enough_reports() -> None:
-    """Before a tenth of the usual length, and before four reports, nothing is judged."""
+    """Before a tenth of the usual length, and before five reports, nothing is judged."""
     hopeless = [1.0] * 20
     rule = taught(min_share=0.3)
     assert [rule.decide(trial(hopeless[:count])).stop for count in (3, 8, 9)] == [False] * 3
     assert rule.decide(trial(hopeless[:10])).stop
-    assert not taught().decide(trial(hopeless[:3])).stop
-    assert taught().decide(trial(hopeless[:4])).stop
+    assert not taught().decide(trial(hopeless[:4])).stop
+    assert taught().decide(trial(hopeless[:5])).stop
 
 
 def test_it_needs_peers_and_an_end() -> None:
@@ -126,7 +126,7 @@ def test_it_has_a_name_and_can_be_read() -> None:
     assert isinstance(rule, CurveRule)
     assert rule.min_peers == 10
     assert repr(CurveRule()) == (
-        "CurveRule(0.5, quantile=0.1, keep=0.3, min_peers=4, min_share=0.1)"
+        "CurveRule(0.2, quantile=0.2, keep=0.28, min_peers=4, min_share=0.1)"
     )
 
 

@@ -20,6 +20,7 @@ from maggy.events import (
     Tick,
     TrialFinished,
     TrialStarted,
+    TrialStopped,
     WaitSuggested,
     WorkerJoined,
     WorkerLost,
@@ -148,6 +149,27 @@ def test_what_nobody_waits_for_is_asked_after_the_sending() -> None:
         ("assign", 1),
         ("ask", 2, [1]),
         "Suggested",
+    ]
+
+
+def test_nothing_is_asked_when_the_run_has_ended() -> None:
+    """The optimizer is not bothered, and nothing is suggested behind the end in the log."""
+    diary = Diary(suggestion(0.1), suggestion(0.2), suggestion(0.3))
+    loop = diary.loop(num_trials=3, prefetch=1)
+    loop.dispatch(WorkerJoined(at=0.0, worker="a"))
+    loop.flush()
+    loop.dispatch(TrialFinished(at=1.0, trial=0, attempt=0, value=1.0))
+    loop.dispatch(CancelRequested(at=1.0))
+    diary.since()
+    loop.dispatch(TrialStopped(at=1.0, trial=1, attempt=0))
+    loop.flush()
+    assert diary.since() == [
+        "TrialStopped",
+        "ExperimentFinished",
+        "commit",
+        ("assign", 1),
+        ("stop", 1),
+        ("shutdown", "a"),
     ]
 
 

@@ -121,11 +121,20 @@ def test_a_stop_that_comes_too_late_changes_nothing() -> None:
     assert only.summary.trials[0].value == 0.7
 
 
+class Learner(RandomSearch):
+    """One that is asked as late as possible, since it might learn until then."""
+
+    learns = True
+
+
 def test_delays_add_up() -> None:
     """Start, assignment, report and suggestion each cost their seconds."""
     conditions = Conditions(start=10.0, assign=0.5, report=0.25, suggest=2.0, suggest_growth=1.0)
     done = simulate(
-        config(num_trials=2), InOrder([recording(0.1)]), workers=1, conditions=conditions
+        config(num_trials=2, optimizer=Learner()),
+        InOrder([recording(0.1)]),
+        workers=1,
+        conditions=conditions,
     )
     joined = [event.at for event in done.events if isinstance(event, WorkerJoined)]
     assert joined == [10.0]

@@ -322,7 +322,7 @@ def test_first_arrivals_and_the_best_so_far_go_on() -> None:
     assert not decision.complete
     assert decision.threshold == 4.0
     assert decision.reason.format(**decision.losses) == (
-        "its value 6.0 at 1 is not among the best 1 of 3 that got there: 4.0 was needed"
+        "its value 6.0 at 1 is not among the best 1 of 3 that got there; the last of those has 4.0"
     )
     assert not judge.decide(running(3, [4.5])).stop, "the second of four"
 

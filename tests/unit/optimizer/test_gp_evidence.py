@@ -126,6 +126,14 @@ def test_failed_trials_are_as_bad_as_the_worst() -> None:
     assert evidence.rows[:, 0].tolist() == [0.0, 1.0, 2.0]
 
 
+def test_losses_that_are_not_finite_are_failures() -> None:
+    """Infinity and NaN count as failed, not as very bad losses."""
+    trials = [completed(0, 1.0), completed(1, 3.0), completed(2, math.inf), completed(3, math.nan)]
+    evidence = observed(trials, rows(4))
+    assert evidence.failed.tolist() == [False, False, True, True]
+    assert np.isfinite(evidence.targets).all()
+
+
 def curves() -> list[Trial]:
     """Five trials that each gain 1 between the second step and the end."""
     return [

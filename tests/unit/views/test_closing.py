@@ -76,6 +76,14 @@ def test_the_first_failure_is_told_whole(tmp_path: Path) -> None:
     ]
 
 
+def test_no_file_is_named_that_is_not_there(tmp_path: Path) -> None:
+    """What an inline trial printed went to the driver's own output."""
+    first = first_failure(fold(story()))
+    assert first is not None
+    inline = dataclasses.replace(first, worker="inline")
+    assert failure_story(inline, tmp_path)[-1] == "ValueError: no such unit"
+
+
 def test_without_failures_nothing_is_told() -> None:
     """Neither for a good run, nor for one whose only failures are raised as its own error."""
     events = [event for event in story() if not isinstance(event, TrialFailed)]

@@ -10,9 +10,14 @@ from maggy.core.summary import Summary
 from maggy.events import (
     ExperimentFinished,
     ExperimentStarted,
+    MetricReported,
+    StopDecided,
+    Suggested,
     TrialFailed,
     TrialFinished,
+    TrialStarted,
     TrialStopped,
+    WorkerJoined,
     WorkerLost,
 )
 from maggy.testing.stores import story
@@ -65,6 +70,23 @@ def test_late_messages_are_not_told() -> None:
     assert sentence(TrialStopped(at=9.0, trial=0, attempt=0), summary) is None
 
 
+def test_who_is_told_to_leave_at_the_last_rung_has_completed() -> None:
+    """With ASHA's stopping variant this is how a trial completes, and it is told as completed."""
+    summary = Summary()
+    for event in (
+        ExperimentStarted(at=0.0, config={"direction": "max"}),
+        Suggested(at=0.0, trial=0, hparams={"x": 1}),
+        WorkerJoined(at=0.0, worker="w"),
+        TrialStarted(at=0.0, trial=0, attempt=0, worker="w"),
+        MetricReported(at=2.0, trial=0, attempt=0, step=3, value=0.5),
+        StopDecided(at=2.0, trial=0, attempt=0, reason="it has reached 4", final=0.5),
+    ):
+        summary.apply(event)
+    end = TrialStopped(at=3.0, trial=0, attempt=0)
+    summary.apply(end)
+    assert sentence(end, summary) == "trial 0 completed: 0.5 (best so far)  x=1  [3.00 s]"
+
+
 def test_the_end_of_a_run_loses_no_workers() -> None:
     """Workers that go when the run is over, or was interrupted, are not lost."""
     summary = Summary()
@@ -101,6 +123,7 @@ def test_users_text_stays_text() -> None:
             },
             "gp, 1,200 trials, minimising loss",
         ),
+        ({"num_trials": 1}, "1 trial, maximising metric"),
         ({"optimizer": {"kind": "own"}, "num_trials": None}, "maximising metric"),
     ],
 )

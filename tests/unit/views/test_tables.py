@@ -48,6 +48,16 @@ def test_runs_are_aligned() -> None:
     assert run_table(rows, width=20)[1] == "a     x           c…"
 
 
+def test_a_long_name_leaves_room_for_the_rest() -> None:
+    """In a terminal of 80 columns the outcome and the best value are seen beside any name."""
+    row = {"id": "20261124T222120Z-0658", "name": "n" * 100, "outcome": "completed"}
+    rows = [row | {"num_trials": 20, "best_val": 0.97923, "duration": 6.7}]
+    line = run_table(rows, width=80)[1]
+    assert len(line) <= 80
+    assert line.endswith("…  completed      20  0.97923  6.70 s")
+    assert "n" * 100 in run_table(rows, width=None)[1]
+
+
 def test_the_trials_of_the_story() -> None:
     """The best first, those without a value last, then failures and stops."""
     assert trial_tables(result(story()), every=False, width=None) == [

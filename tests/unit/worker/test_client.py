@@ -127,7 +127,7 @@ def work(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
             "plan": Plan(names=names, provided=provided).to_json(),
         }
         driver.inbox.put((Setup(**(setup | options)), dump_payload(function)))
-        serve(driver, data_fd=None if data is None else data.fd, lost=never)
+        serve(driver, data_fd=None if data is None else os.dup(data.fd), lost=never)
         driver.say(Quit())  # lets the reading thread go if the worker ended by itself
         return driver
 

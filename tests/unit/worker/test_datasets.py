@@ -289,3 +289,13 @@ def test_control_groups_of_both_versions(tmp_path: Path) -> None:
     assert cgroups.own_groups("cpu", root=tmp_path) == [mount / "cpu,cpuacct", *version2]
     assert cgroups.own_groups("cpu", root=tmp_path / "nowhere") == []
     assert cgroups.read_number(mount / "cpu.max") is None
+
+
+def test_a_file_that_nobody_has_any_more_takes_no_room() -> None:
+    """A run that never began, since its folder could not be made, leaves no data in memory."""
+    file = DataFile.publish({"train_set": np.zeros(MB)})
+    fd = file.fd
+    os.fstat(fd)
+    del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)

@@ -7,6 +7,7 @@ import gc
 import math
 import sys
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from maggy.errors import EarlyStopException
 from maggy.wire.messages import Failed, Finished, Run, Stopped, decode_from_worker, encode
+from maggy.worker.checkpoints import Checkpoints
 from maggy.worker.reporter import Reporter
 from maggy.worker.runner import describe, run_trial
 
@@ -134,6 +136,22 @@ def test_an_exception_is_reported_from_the_users_frames_on() -> None:
     assert "runner.py" in first_frame
     assert "run_trial" not in error.traceback
     assert error.traceback.rstrip().endswith("ValueError: no gradient")
+
+
+def test_a_checkpoint_that_cannot_be_written_shows_the_users_line(tmp_path: Path) -> None:
+    """What maggy did to write it is left out: the message says what went wrong."""
+
+    def function() -> None:
+        reporter.save(Path("/nowhere"), 0)
+
+    reporter = Reporter(Switch(), Checkpoints(tmp_path, 7, 2))
+    message = run_trial(RUN, function, reporter, optimization_key="metric", output=str)
+    assert isinstance(message, Failed)
+    error = message.error
+    assert error.type == "CheckpointError"
+    assert "reporter.save(Path" in error.traceback
+    assert "checkpoints.py" not in error.traceback
+    assert "FileNotFoundError" not in error.traceback
 
 
 def test_a_refused_broadcast_fails_even_if_everything_is_caught() -> None:

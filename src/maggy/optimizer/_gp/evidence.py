@@ -75,15 +75,21 @@ class Evidence:
 def observed(trials: Sequence[Trial], rows: Array) -> Evidence:
     """What completed and failed trials say; others are left out.
 
+    A loss that is not finite is a failure.
+
     Args:
         trials: Ended trials, at least one completed.
         rows: Their coordinates, shape (n, d).
     """
-    completed = np.array([trial.status is TrialStatus.COMPLETED for trial in trials], dtype=bool)
-    failed = np.array([trial.status is TrialStatus.FAILED for trial in trials], dtype=bool)
-    losses = np.array([trial.loss if trial.loss is not None else 0.0 for trial in trials])
+    statuses = [trial.status for trial in trials]
+    losses = np.array([math.inf if trial.loss is None else trial.loss for trial in trials])
+    ended_well = np.array([status is TrialStatus.COMPLETED for status in statuses], dtype=bool)
+    completed = ended_well & np.isfinite(losses)
+    failed = np.array([status is TrialStatus.FAILED for status in statuses], dtype=bool)
+    failed |= ended_well & ~completed
     warp = Warp(losses[completed])
-    targets = warp(losses)
+    targets = np.zeros(len(losses))
+    targets[completed] = warp(losses[completed])
     targets[failed] = targets[completed].max()
     told = completed | failed
     return Evidence(

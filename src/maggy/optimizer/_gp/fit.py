@@ -1,8 +1,7 @@
 """Hyperparameters of the Gaussian process by maximum a posteriori.
 
 ``theta`` holds the logarithms of (length-scales, signal variance, noise variance), shape (d + 2,).
-Each has a normal prior, so that lengths and variances are log-normal; that of the length-scales
-grows with ``sqrt(d)`` (Hvarfner et al. 2024).
+Each has a normal prior, so that lengths and variances are log-normal.
 """
 
 from __future__ import annotations
@@ -30,6 +29,10 @@ _GRADIENT = 1e-2
 class Prior:
     """Independent normal priors of ``theta``.
 
+    That of the length-scales is as wide as Hvarfner et al. (2024) have it, but its mode is 0.3 of
+    the range in any dimension: with a trust region around the best trial this was better in 10
+    and 20 dimensions than a mode that grows with their root, and equal below.
+
     Args:
         dimensions: Of the search space.
 
@@ -40,8 +43,7 @@ class Prior:
     """
 
     def __init__(self, dimensions: int) -> None:
-        length = math.sqrt(2.0) + 0.5 * math.log(dimensions) - 3.0
-        self.mode = np.array([length] * dimensions + [0.0, -5.0])
+        self.mode = np.array([math.log(0.3)] * dimensions + [0.0, -5.0])
         self._spread = np.array([math.sqrt(3.0)] * dimensions + [1.0, 3.0])
         ends = [(0.025, 100.0)] * dimensions + [(0.05, 20.0), (1e-6, 1.0)]
         self.bounds = [(math.log(low), math.log(high)) for low, high in ends]

@@ -8,6 +8,7 @@ computed again; links whose trials did not change are kept.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from maggy.optimizer._gp.posterior import Posterior
 from maggy.trial import TrialStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from maggy.optimizer.encoding import Array, Encoding, Index
     from maggy.trial import Trial
 
@@ -27,7 +30,6 @@ __all__ = ["Model", "Modeller", "thin"]
 
 _FIRST = 4
 _GROWTH = 1.1
-_SLOW_GROWTH = 1.05
 _ALWAYS = 200
 """Up to so many trials, every new one refits the hyperparameters."""
 
@@ -53,10 +55,14 @@ class Model:
         incumbent: The least mean at a completed trial.
         best: Coordinates of the completed trials, the best first, shape (m, d), m <= 5.
         lengths: Length-scale of each column, shape (d,); 1 for constants.
+        completed_targets: Of all completed trials, in order of their ids.
     """
 
-    def __init__(self, evidence: Evidence, posterior: Posterior, encoding: Encoding) -> None:
+    def __init__(
+        self, evidence: Evidence, posterior: Posterior, encoding: Encoding, targets: Array
+    ) -> None:
         self.evidence = evidence
+        self.completed_targets = targets
         self.posterior = posterior
         smoothed = np.where(evidence.completed, posterior.smoothed, np.inf)
         order = np.argsort(smoothed, kind="stable")[: min(5, int(evidence.completed.sum()))]
@@ -111,18 +117,19 @@ class Modeller:
         return self._model
 
     def _build(self) -> Model | None:
-        if sum(trial.status is TrialStatus.COMPLETED for trial in self._trials) < 2:
+        if _usable(self._trials) < 2:
             return None
         evidence = observed(self._trials, self.rows)
         if evidence.warp.flat:
             return None
         theta = self._theta(len(self._trials))
+        targets = evidence.targets[evidence.completed]
         posterior = self._posterior(self._thinned(evidence, theta), theta)
         evidence = self._with_stopped(evidence, posterior)
         evidence = self._thinned(evidence, theta)
         if len(evidence) > len(posterior.scaled):
             posterior = self._posterior(evidence, theta)
-        return Model(evidence, posterior, self._encoding)
+        return Model(evidence, posterior, self._encoding, targets)
 
     def _with_stopped(self, evidence: Evidence, posterior: Posterior) -> Evidence:
         def predict(rows: Array) -> tuple[Array, Array]:
@@ -161,7 +168,7 @@ class Modeller:
 
     def _fitted(self, size: int, theta: Array | None, *, restart: bool) -> Array:
         trials = self._trials[:size]
-        if sum(trial.status is TrialStatus.COMPLETED for trial in trials) < 2:
+        if _usable(trials) < 2:
             return self._prior.mode
         evidence = observed(trials, np.array(self._rows[:size]))
         evidence = self._thinned(evidence, self._prior.mode if theta is None else theta, _ACTIVE)
@@ -175,14 +182,23 @@ class Modeller:
         return fit(objective, self._prior, starts)
 
 
+def _usable(trials: Sequence[Trial]) -> int:
+    """How many have a loss to learn from."""
+    return sum(
+        trial.status is TrialStatus.COMPLETED
+        and trial.loss is not None
+        and math.isfinite(trial.loss)
+        for trial in trials
+    )
+
+
 def _links(size: int) -> list[int]:
     """The numbers of trials at which the chain is fitted, up to ``size``."""
     links = []
     link = _FIRST
     while link <= size:
         links.append(link)
-        growth = _GROWTH if link < _ALWAYS else _SLOW_GROWTH
-        link = max(link + 1, int(link * growth))
+        link = max(link + 1, int(link * _GROWTH))
     return links
 
 

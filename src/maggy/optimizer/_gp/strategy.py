@@ -11,6 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 from maggy.optimizer._gp.acquisition import LogEI
 from maggy.optimizer._gp.model import Model, Modeller
+from maggy.optimizer._gp.region import period, side, surround
 from maggy.optimizer._gp.search import Box, Landscape, Ranking, maximise
 from maggy.optimizer.encoding import Encoding
 
@@ -43,12 +44,11 @@ class Strategy:
         self._space = context.searchspace
         self._encoding = Encoding(context.searchspace)
         self._modeller = Modeller(self._encoding)
-        self._box = Box(
-            low=np.zeros(len(self._encoding.columns)), high=np.ones(len(self._encoding.columns))
-        )
+        columns = len(self._encoding.columns)
+        self._everywhere = Box(low=np.zeros(columns), high=np.ones(columns))
         points = 2 * _SPREAD if self._encoding.dimensions > 10 else _SPREAD
         seed = np.random.default_rng(context.seed)
-        engine = qmc.Sobol(len(self._encoding.columns), scramble=True, seed=seed)
+        engine = qmc.Sobol(columns, scramble=True, seed=seed)
         self._sobol = engine.random(points)
         self._listed = self._list()
         self._threads = ThreadpoolController()
@@ -75,7 +75,8 @@ class Strategy:
                 return None
             acquisition = self._acquisition(model, pending, rng)
             landscape = Landscape(acquisition, self._encoding, model.lengths)
-            ranking = self._ranking(landscape, model, taken, rng)
+            number = len(self._modeller.trials) + len(pending)
+            ranking = self._ranking(landscape, model, self._box(model, number), taken, rng)
         return self._first_free(ranking, taken)
 
     def _acquisition(
@@ -97,7 +98,12 @@ class Strategy:
         return LogEI(posterior, incumbents, ~failed if fails else None)
 
     def _ranking(
-        self, landscape: Landscape, model: Model, taken: Set[Hashable], rng: np.random.Generator
+        self,
+        landscape: Landscape,
+        model: Model,
+        box: Box,
+        taken: Set[Hashable],
+        rng: np.random.Generator,
     ) -> Ranking:
         if self._listed is not None:
             rows, keys = self._listed
@@ -105,8 +111,16 @@ class Strategy:
             return Ranking.of(free, landscape.value(free))
         spread = self._sobol[: _SPREAD // 2] if len(model.evidence) > 500 else self._sobol
         spread = np.mod(spread + rng.random(spread.shape[1]), 1.0)
-        spread = self._encoding.snap(spread)
-        return maximise(landscape, spread, model.best, self._box, rng)
+        spread = self._encoding.snap(box.low + spread * (box.high - box.low))
+        return maximise(landscape, spread, box.clip(model.best), box, rng)
+
+    def _box(self, model: Model, number: int) -> Box:
+        """Where to search for the suggestion after so many trials."""
+        dimensions = self._encoding.dimensions
+        if not len(self._encoding.continuous) or number % period(dimensions) == 0:
+            return self._everywhere
+        length = side(model.completed_targets, dimensions)
+        return surround(model.best[0], length, model.lengths, self._encoding)
 
     def _first_free(self, ranking: Ranking, taken: Set[Hashable]) -> Hparams | None:
         for row in ranking.points[:_LOOKED_AT]:

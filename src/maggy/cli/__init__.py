@@ -15,6 +15,7 @@ from maggy.cli.exporting import export
 from maggy.cli.following import logs, watch
 from maggy.cli.looking import compare, ls, show
 from maggy.cli.running import demo, run
+from maggy.cli.supposing import simulate, whatif
 from maggy.errors import MaggyError
 
 __all__ = ["main"]
@@ -27,6 +28,8 @@ _EXAMPLES = (
     ("maggy logs digits 17", "what its trial 17 printed"),
     ("maggy compare digits 1f2e", "two runs side by side"),
     ("maggy export digits -o digits.csv", "its trials for other programs"),
+    ("maggy whatif digits --es-policy curve", "what another stopping rule would have saved"),
+    ("maggy simulate digits --workers 64", "how long it would take on other workers"),
 )
 
 
@@ -60,5 +63,5 @@ def main() -> None:
     """
 
 
-for _command in (run, ls, show, watch, logs, compare, export, completion, demo):
+for _command in (run, ls, show, watch, logs, compare, export, whatif, simulate, completion, demo):
     main.add_command(_command)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from maggy.contracts import MultiFidelityOptimizer
 from maggy.earlystop import resolve_policy
+from maggy.earlystop.registry import require_direction
 from maggy.errors import ConfigError
 from maggy.optimizer.initial import Initial
 from maggy.optimizer.registry import resolve
@@ -130,7 +131,7 @@ class OptimizationConfig:
         self._check_texts()
         self._check_model()
         self.build_optimizer()
-        self.build_policy()
+        require_direction(self.build_policy(), self.direction)
 
     def build_optimizer(self) -> Optimizer:
         """The optimizer of a new run."""

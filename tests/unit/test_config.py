@@ -11,7 +11,7 @@ import pytest
 from maggy import OptimizationConfig, Searchspace
 from maggy.config import INSIDE_A_WORKER, inside_a_worker
 from maggy.contracts import Decision
-from maggy.earlystop import MedianRule
+from maggy.earlystop import MedianRule, ThresholdRule
 from maggy.errors import ConfigError
 from maggy.optimizer import GridSearch, RandomSearch
 
@@ -53,6 +53,7 @@ def test_the_documented_defaults() -> None:
         ({"es_interval": 0}, "`es_interval`"),
         ({"es_min": -1}, "`es_min`"),
         ({"es_policy": "medain"}, "Did you mean 'median'"),
+        ({"es_policy": ThresholdRule(3, at_least=0.5), "direction": "min"}, "at_least"),
         ({"hb_interval": 0}, "`hb_interval > 0`"),
         ({"hb_interval": float("inf")}, "`hb_interval > 0`"),
         ({"hb_interval": "1"}, "`hb_interval > 0`"),

@@ -24,6 +24,9 @@ __all__ = ["Backlog"]
 _MARGIN = 2.0
 """A trial is critical when so many times its duration is as long as what is left."""
 
+_WORTH = 0.05
+"""Seconds; shorter trials end together anyhow, and many of them should cost little."""
+
 
 class Backlog:
     """A queue that knows how long its trials are expected to take.
@@ -76,7 +79,7 @@ class Backlog:
     def ended(self, trial: Trial, at: float) -> None:
         """A run of a trial is over."""
         began = self._began.pop(trial.id, None)
-        if began is None or self._durations is None:
+        if began is None or self._durations is None or at - began < _WORTH:
             return
         if self._durations.learn(trial, at - began):
             self._longest = [self._entry(waiting) for waiting in self._waiting.values()]

@@ -8,7 +8,6 @@ a worker would otherwise be idle, or finish.  At most one suggestion is being as
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, assert_never
 
 from maggy.commands import (
@@ -24,6 +23,7 @@ from maggy.commands import (
     Tell,
 )
 from maggy.contracts import Decision
+from maggy.core.backlog import Backlog
 from maggy.core.deadlines import Deadlines
 from maggy.core.failure import Blame, Failure, FirstFailures, raised, too_often_lost
 from maggy.core.losses import Sense
@@ -75,6 +75,7 @@ class ExperimentMachine:
         rungs: A multi-fidelity optimizer's own policy, asked at every report, or None.
         promotes: The optimizer may continue completed trials, so it is asked beyond
             ``num_trials`` until it is exhausted.
+        backlog: Where suggested trials wait; None: in their order.
         prefetch: Suggestions to hold ready while all workers are busy.
         max_lost: Workers that one trial may lose before it counts as failed.
         first: The run ends when all of its first so many trials fail alike; None: never.
@@ -93,6 +94,7 @@ class ExperimentMachine:
         rungs: StoppingPolicy | None = None,
         promotes: bool = False,
         prefetch: int = 0,
+        backlog: Backlog | None = None,
         max_lost: int = 2,
         first: int | None = None,
         trial_timeout: float | None = None,
@@ -106,7 +108,8 @@ class ExperimentMachine:
         self._max_lost = max_lost
         self._trials: list[Trial] = []
         self._open: dict[int, Trial] = {}
-        self._queue: deque[Trial] = deque()
+        self._queue = Backlog() if backlog is None else backlog
+        self._at = 0.0
         self._story = Story()
         self._roster = Roster(self._story)
         self._asking = False
@@ -168,6 +171,7 @@ class ExperimentMachine:
         if self._finish is not None:
             return (Note(text=f"{type(event).__name__} after the end was ignored"),)
         self._story.add(event)
+        self._at = event.at
         over = self._ending is None and self._deadlines.over(event.at)
         if over:
             self._ending = Finish(outcome="completed", reason=self._deadlines.reason)
@@ -222,7 +226,7 @@ class ExperimentMachine:
             text = f"it continues trial {event.trial}, which has not completed"
             return self._optimizer_failed(TrialError(type="Suggestion", message=text))
         self._open[trial.id] = trial
-        self._queue.append(trial)
+        self._queue.add(trial)
         return []
 
     def _continuable(self, number: int) -> bool:
@@ -315,6 +319,7 @@ class ExperimentMachine:
         if trial.status is TrialStatus.STOPPED and trial.losses:
             trial.loss = trial.losses[-1]
         self._waiting, self._news = False, True
+        self._queue.ended(trial, self._at)
         commands: list[Command] = [Tell(trial=trial.id)]
         commands += self._count(trial)
         try:
@@ -354,7 +359,7 @@ class ExperimentMachine:
         elif trial.lost > self._max_lost:
             error = too_often_lost(trial, lost)
         else:
-            self._queue.appendleft(trial)
+            self._queue.add_first(trial)
             return []
         return [GiveUp(trial=trial.id, attempt=trial.attempt, error=error)]
 
@@ -386,13 +391,18 @@ class ExperimentMachine:
             return [] if self._roster.running else self._conclude(self._ending)
         commands: list[Command] = []
         while self._queue and (idle := self._roster.idle) is not None:
-            commands.append(self._assign(self._queue.popleft(), idle, at))
+            commands.append(self._assign(self._take(at), idle, at))
         if self._wants_suggestion():
             self._asking, self._news = True, False
             commands.append(Suggest(number=len(self._trials), ahead=self._roster.idle is None))
         elif not self._open and not self._asking and not self._may_ask():
             return commands + self._conclude(self._natural_end())
         return commands
+
+    def _take(self, at: float) -> Trial:
+        unsuggested = 0 if self._num_trials is None else self._num_trials - len(self._trials)
+        workers = 1 + len(self._roster.running)
+        return self._queue.take(unsuggested=max(0, unsuggested), workers=workers, at=at)
 
     def _wants_suggestion(self) -> bool:
         if self._asking or self._waiting or not self._may_ask():

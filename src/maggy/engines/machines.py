@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maggy.contracts import Fidelity, MultiFidelityOptimizer, SearchContext
+from maggy.core.backlog import Backlog
 from maggy.core.machine import ExperimentMachine
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_optimizer", "new_machine", "search_context"]
 
+_CHOICE = 8
+"""Suggestions to choose from for each worker, near the end of a search (``core.backlog``)."""
 _FIRST_TRIALS = 3
 """When so many trials, or one for each worker, have all failed alike, the run ends."""
 
@@ -65,17 +68,22 @@ def new_machine(
         es_interval=config.es_interval,
         rungs=rungs,
         promotes=promotes,
-        prefetch=0 if workers is None else _prefetch(optimizer),
+        prefetch=0 if workers is None else _prefetch(optimizer, workers),
+        backlog=Backlog(config.space.encode),
         first=None if workers is None else _first(config.num_trials, workers),
         trial_timeout=config.trial_timeout,
         time_limit=config.time_limit,
     )
 
 
-def _prefetch(optimizer: Optimizer) -> int:
-    """How many suggestions are held ready: none that is had at once and better had late."""
-    at_once = getattr(optimizer, "suggests_inline", False)
-    return 0 if at_once and getattr(optimizer, "learns", True) else 1
+def _prefetch(optimizer: Optimizer, workers: int) -> int:
+    """How many suggestions are held ready: none that is had at once and better had late.
+
+    Where no result changes what is suggested, there is a choice of what to run next.
+    """
+    if not getattr(optimizer, "learns", True):
+        return _CHOICE * workers if workers > 1 else 1
+    return 0 if getattr(optimizer, "suggests_inline", False) else 1
 
 
 def _first(num_trials: int | None, workers: int) -> int:

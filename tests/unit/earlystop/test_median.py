@@ -55,7 +55,8 @@ def test_it_equals_the_definition_on_ragged_curves(peers: Any, running: Any) -> 
     rule = MedianRule(min_peers=2)
     story = []
     for number, peer in peers:
-        done = trial(*peer, number=number)
+        steps, losses = peer
+        done = trial(steps, losses, number=number)
         rule.finished(done)
         story.append(done)
         for steps, losses in running:

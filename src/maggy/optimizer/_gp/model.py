@@ -54,7 +54,7 @@ class Model:
         posterior: Over features.
         incumbent: The least mean at a completed trial.
         best: Coordinates of the completed trials, the best first, shape (m, d), m <= 5.
-        lengths: Length-scale of each column, shape (d,); 1 for constants.
+        lengths: Length-scale of each column, shape (d,); their geometric mean for constants.
         completed_targets: Of all completed trials, in order of their ids.
     """
 
@@ -68,8 +68,9 @@ class Model:
         order = np.argsort(smoothed, kind="stable")[: min(5, int(evidence.completed.sum()))]
         self.incumbent = float(smoothed[order[0]])
         self.best = evidence.rows[order]
-        self.lengths = np.ones(len(encoding.columns))
-        self.lengths[encoding.varying] = posterior.parameters.lengths
+        lengths = posterior.parameters.lengths
+        self.lengths = np.full(len(encoding.columns), np.exp(np.log(lengths).mean()))
+        self.lengths[encoding.varying] = lengths
 
 
 class Modeller:

@@ -15,7 +15,7 @@ import numpy as np
 from maggy.optimizer._gp.search import Box
 
 if TYPE_CHECKING:
-    from maggy.optimizer.encoding import Array, Encoding
+    from maggy.optimizer.encoding import Array
 
 __all__ = ["period", "side", "surround"]
 
@@ -58,18 +58,13 @@ def side(targets: Array, dimensions: int) -> float:
     return length
 
 
-def surround(centre: Array, length: float, lengths: Array, encoding: Encoding) -> Box:
-    """A box around a point, longer where the length-scale is.
+def surround(centre: Array, length: float, lengths: Array) -> Box:
+    """A box around a point, longer where the length-scale is, cut by the space.
 
     Args:
         centre: Coordinates, shape (d,).
-        length: The side; its geometric mean over the continuous columns, before clipping.
+        length: The geometric mean of the sides.
         lengths: Length-scale of each column, shape (d,).
-        encoding: Countable columns are not restricted.
     """
-    columns = encoding.continuous
-    low, high = np.zeros(len(centre)), np.ones(len(centre))
-    scales = lengths[columns] / np.exp(np.log(lengths[columns]).mean())
-    low[columns] = np.maximum(centre[columns] - 0.5 * length * scales, 0.0)
-    high[columns] = np.minimum(centre[columns] + 0.5 * length * scales, 1.0)
-    return Box(low=low, high=high)
+    half = 0.5 * length * lengths / np.exp(np.log(lengths).mean())
+    return Box(low=np.maximum(centre - half, 0.0), high=np.minimum(centre + half, 1.0))

@@ -115,12 +115,16 @@ class Strategy:
         return maximise(landscape, spread, box.clip(model.best), box, rng)
 
     def _box(self, model: Model, number: int) -> Box:
-        """Where to search for the suggestion after so many trials."""
+        """Where to search for the suggestion after so many trials.
+
+        Everywhere if a value is countable: a box cannot be around a category, and around the
+        rest alone it was no help.
+        """
         dimensions = self._encoding.dimensions
-        if not len(self._encoding.continuous) or number % period(dimensions) == 0:
+        if len(self._encoding.finite) or number % period(dimensions) == 0:
             return self._everywhere
         length = side(model.completed_targets, dimensions)
-        return surround(model.best[0], length, model.lengths, self._encoding)
+        return surround(model.best[0], length, model.lengths)
 
     def _first_free(self, ranking: Ranking, taken: Set[Hashable]) -> Hparams | None:
         for row in ranking.points[:_LOOKED_AT]:

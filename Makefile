@@ -36,7 +36,7 @@ format: .venv/.ready-dev   # Put the code in its format.
 
 bench: .venv/.ready-bench  # Measure, beside Optuna, what docs/benchmarks.md reports.
 	@for name in startup throughput memory core_speed server_load data_sets async_vs_bsp \
-	  simulator_speed curve_policy tpe_speed gp_speed quality; do \
+	  simulator_speed curve_policy tpe_speed gp_speed gp_latency quality; do \
 	  $(BIN)/python bench/$$name.py $(ARGS) || exit 1; echo; done
 
 peers: .venv/.ready-bench  # Measure, beside four other tools that it installs (2 GB), the same.

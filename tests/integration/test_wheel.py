@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from maggy.testing.curves import TASKS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,11 +58,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.integration
 def test_wheel_holds_the_package_alone(wheel: Path) -> None:
-    """The wheel has every module, the marker of its types and the licence, and nothing else."""
+    """Every module, the recorded curves, the marker of its types, the licence; nothing else."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     source = ROOT / "src"
     modules = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
-    assert names == modules | {"maggy/py.typed"}
+    curves = {f"maggy/testing/{task}.json" for task in TASKS}
+    assert names == modules | curves | {"maggy/py.typed"}
     licences = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("LICENSE")]
     assert licences
 

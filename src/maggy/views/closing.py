@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _CLEAR = 0.05
 """A share is shown when even the low end of its interval is so large."""
 _SHOWN = 3
+_PATIENCE = 30
+"""Statistics are worth a thirtieth of the time that the run took."""
 
 __all__ = ["closing", "failure", "failure_story", "first_failure", "from_here", "ran_inline"]
 
@@ -56,6 +58,9 @@ def closing(
 def _insights(summary: Summary) -> list[tuple[str, str]]:
     """What matters, and which bounds look too tight, once a run has ended."""
     if summary.finished is None or "searchspace" not in summary.config:
+        return []
+    cost = 0.05 + 0.0003 * min(summary.ended, 1000)  # seconds, about
+    if summary.now < _PATIENCE * cost:
         return []
     from maggy.views.result import Result  # looks at closing words itself
 

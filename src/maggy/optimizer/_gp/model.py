@@ -33,9 +33,6 @@ _GROWTH = 1.1
 _ALWAYS = 200
 """Up to so many trials, every new one refits the hyperparameters."""
 
-_CLOSE, _NEAR = 1e-5, 1e-4
-"""Relative tolerances of a link's fit, and of the last one, which starts close to its end."""
-
 _RESTARTS = 300
 """Up to so many trials, the links of the chain are fitted from a second start as well."""
 
@@ -167,12 +164,10 @@ class Modeller:
                 self._chain[link] = self._fitted(link, theta, restart=link <= _RESTARTS)
             theta = self._chain[link]
         if theta is None or (size <= _ALWAYS and size not in self._chain):
-            theta = self._fitted(size, theta, restart=False, tolerance=_NEAR)
+            theta = self._fitted(size, theta, restart=False)
         return theta
 
-    def _fitted(
-        self, size: int, theta: Array | None, *, restart: bool, tolerance: float = _CLOSE
-    ) -> Array:
+    def _fitted(self, size: int, theta: Array | None, *, restart: bool) -> Array:
         trials = self._trials[:size]
         if _usable(trials) < 2:
             return self._prior.mode
@@ -185,7 +180,7 @@ class Modeller:
         starts = [] if theta is None else [theta]
         if restart or theta is None:
             starts.append(self._prior.start)
-        return fit(objective, self._prior, starts, tolerance)
+        return fit(objective, self._prior, starts)
 
 
 def _usable(trials: Sequence[Trial]) -> int:

@@ -6,7 +6,8 @@ time with the recorded durations; the unit of time is the mean duration of a tra
 Goal: a configuration is *found* when its training is complete, to the last epoch, and its final
 value is at most 1 % of the gap between the best and the median final value worse than the best
 (or, second table, at most 1 % of the best value itself).  It may be stopped early, so some
-searches try everything and find nothing.  ``time`` is therefore the expected running time of
+searches try everything and find nothing; ``median`` is the time to the success or to such an end,
+so it flatters who finds little.  ``time`` is therefore the expected running time of
 benchmarks of optimizers (Hansen et al. 2021, COCO, section 3): the time of all searches, those in
 vain included, for each success, as if one started again after a failure.  ``x faster`` is that of
 random search divided by it, ``x Asha, stopping`` is that of our ASHA by stopping with the same
@@ -14,11 +15,11 @@ rungs divided by it (less than 1: slower than ours); both with bootstrap 95 % in
 seeds, which are paired.  No search can be faster than the shortest training that counts.
 
 Successive halving has eta and the first rung as given, and at most 27 epochs; a first rung at 3
-was added after a look at the results of the others.  A trial that is to be
-stopped hears so at its next report, one epoch later, as in our simulator: a report does not wait
-for an answer.  Promotion goes on from checkpoints, and ends its runs at the rung.  ``waits`` is
-where the training waits for the decision, as it does with Optuna's ``should_prune``; then
-stopping wastes nothing.  Optuna, Ray Tune and Syne Tune are represented by their schedulers in
+was added after a look at the results of the others.  A trial that is to be stopped hears so at
+its next report, one epoch later, as in our simulator: a report does not wait for an answer.
+Promotion goes on from checkpoints, and ends its runs at the rung.  ``waits`` is where the training
+waits for the decision, as it does with Optuna's ``should_prune``; stopping then wastes nothing.
+Optuna, Ray Tune and Syne Tune are represented by their schedulers in
 our replay (``searches/halving.py``), Ray and Syne Tune in the environments that ``peers.py``
 makes; without these they are left out.  That the replay is the simulator's is checked: random
 search must come to the same times in both.

@@ -138,12 +138,20 @@ def censored(
     )
 
 
+_FAR = 100.0
+"""Standard deviations; from there on the tail is exponential to four digits."""
+
+
 def above(mean: float, sd: float, bound: float) -> tuple[float, float]:
     """Mean and variance of a normal variable that is known to exceed ``bound``.
 
-    Hutter, Hoos and Leyton-Brown 2013, section 3.
+    Hutter, Hoos and Leyton-Brown 2013, section 3.  Far in the tail the formula cancels; there the
+    excess over the bound is exponential, with mean and deviation ``sd / z``.
     """
     z = (bound - mean) / sd
+    if z > _FAR:
+        excess = sd / z
+        return bound + excess, excess * excess
     hazard = math.exp(-0.5 * z * z - 0.5 * math.log(2 * math.pi) - float(log_ndtr(-z)))
     kept = 1.0 + z * hazard - hazard * hazard
     return mean + sd * hazard, sd * sd * min(max(kept, 0.0), 1.0)

@@ -40,6 +40,10 @@ SELECT {COLUMNS} FROM events WHERE kind NOT IN ('MetricReported', 'LogWritten', 
 _NO_LIMIT = 2**62
 
 
+_CHECKPOINT = 8000
+"""Pages of 4 kB in the write-ahead log before it is merged: each merge waits for the disk."""
+
+
 class SqliteLog:
     """An ``EventLog`` in a file; use ``create``, ``open`` or ``in_memory``.
 
@@ -326,6 +330,7 @@ def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
     journal = "TRUNCATE" if is_network(path) else "WAL"
     connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
 
 
 def _length(connection: sqlite3.Connection) -> int:

@@ -34,12 +34,12 @@ format: .venv/.ready-dev   # Put the code in its format.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.ready-bench  # Measure, beside Optuna, what docs/benchmarks.md reports.
+bench: .venv/.ready-bench  # Measure everything, beside peers that it installs (2 GB).
 	@for name in startup throughput memory core_speed server_load data_sets async_vs_bsp \
-	  simulator_speed curve_policy tpe_speed gp_speed gp_latency quality; do \
+	  simulator_speed curve_policy tpe_speed gp_speed gp_latency quality asha_peers peers; do \
 	  $(BIN)/python bench/$$name.py $(ARGS) || exit 1; echo; done
 
-peers: .venv/.ready-bench  # Measure, beside four other tools that it installs (2 GB), the same.
+peers: .venv/.ready-bench  # The table of docs/benchmarks.md alone, beside the same peers.
 	@$(BIN)/python bench/peers.py $(ARGS)
 
 clean:                # Remove what make and the tools made; runs in maggy-runs/ stay.

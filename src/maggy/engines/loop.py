@@ -122,7 +122,7 @@ class Loop:
         Only then ask for what no worker waits for: the answer is committed with what comes next.
         """
         self._send()
-        if self._ahead is not None:
+        while self._ahead is not None:
             question, self._ahead = self._ahead, None
             if self.machine.finish is None:
                 self._consult(question)

@@ -173,6 +173,24 @@ def test_nothing_is_asked_when_the_run_has_ended() -> None:
     ]
 
 
+def test_as_many_are_prepared_as_the_machine_wants() -> None:
+    """One flush fills the queue: the next worker that becomes free never waits for a question."""
+    diary = Diary(*(suggestion(x / 10) for x in range(5)))
+    loop = diary.loop(num_trials=9, prefetch=3)
+    loop.dispatch(WorkerJoined(at=0.0, worker="a"))
+    loop.flush()
+    assert [entry for entry in diary.since() if entry[0] == "ask"] == [
+        ("ask", 0, []),
+        ("ask", 1, [0]),
+        ("ask", 2, [0, 1]),
+        ("ask", 3, [0, 1, 2]),
+    ]
+    loop.dispatch(TrialFinished(at=1.0, trial=0, attempt=0, value=1.0))
+    loop.flush()
+    assert diary.entries.count("commit") == 1
+    assert diary.since()[-3:] == [("assign", 1), ("ask", 4, [1, 2, 3]), "Suggested"]
+
+
 def test_a_trial_that_is_given_up_fails_in_the_log() -> None:
     """The engine answers ``GiveUp`` with the event that the log needs."""
     diary = Diary(suggestion(0.1))

@@ -106,6 +106,7 @@ def real(seed: int, folder: str) -> tuple[float, float, float]:
     config = OptimizationConfig(
         searchspace=TASK.searchspace,
         num_trials=REAL_TRIALS,
+        optimizer="randomsearch",
         initial=[dict(training.hparams) for training in trainings],
         es_policy=POLICIES[REAL_POLICY],
         es_min=ES_MIN,

@@ -75,6 +75,7 @@ def outcome(
     config = OptimizationConfig(
         searchspace=task.searchspace,
         num_trials=len(sample),
+        optimizer="randomsearch",
         direction=task.direction,
         es_policy=timed,
         es_min=ES_MIN,

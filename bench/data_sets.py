@@ -102,6 +102,7 @@ def child(job: str, answer: str) -> None:
     config = OptimizationConfig(
         num_trials=workers,
         num_workers=workers,
+        optimizer="randomsearch",
         searchspace=Searchspace(x=("DOUBLE", [0, 1])),
         folder="runs",
         quiet=True,

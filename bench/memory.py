@@ -39,6 +39,7 @@ def child(job: str, answer: str) -> None:
     config = OptimizationConfig(
         num_trials=int(job),
         num_workers=2,
+        optimizer="randomsearch",
         searchspace=Searchspace(x=("DOUBLE", [0, 1]), k=("INTEGER", [1, 8])),
         name="memory",
         folder="runs",

@@ -54,6 +54,7 @@ def run_maggy(trials: int) -> dict[str, float]:
     config = OptimizationConfig(
         num_trials=trials,
         num_workers=2,
+        optimizer="randomsearch",
         searchspace=Searchspace(x=("DOUBLE", [0, 1]), k=("INTEGER", [1, 8])),
         name="throughput",
         folder="runs",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from maggy.core.summary import Summary
 from maggy.engines.advisor import InlineAdvisor
+from maggy.engines.earlier import read_earlier
 from maggy.engines.loop import Loop
 from maggy.engines.machines import describe_optimizer, new_machine, search_context
 from maggy.engines.seeds import trial_seed
@@ -78,7 +79,8 @@ class Search:
         self._seed = seed
         optimizer = config.build_optimizer()
         workers = config.num_workers or 1
-        optimizer.start(search_context(config, workers, seed))
+        warm = read_earlier(config)
+        optimizer.start(search_context(config, workers, seed, earlier=warm.runs))
         machine = new_machine(config, optimizer, None)
         self._summary = Summary()
         self._began = time.monotonic()
@@ -97,7 +99,7 @@ class Search:
         self._core.advise(InlineAdvisor(optimizer, config.space, seed, self._clock))
         described = {
             **config.describe(),
-            **describe_optimizer(optimizer),
+            **describe_optimizer(optimizer, warm),
             "seed": seed,
             "num_workers": workers,
         }

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from maggy.contracts import MultiFidelityOptimizer
 from maggy.earlystop import resolve_policy
 from maggy.earlystop.registry import require_direction
-from maggy.errors import ConfigError
+from maggy.errors import ConfigError, RunError
 from maggy.optimizer.initial import Initial
 from maggy.optimizer.registry import resolve
 from maggy.searchspace import Searchspace
 from maggy.searchspace.naming import did_you_mean
 from maggy.searchspace.values import unwrapped
+from maggy.store.folder import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from maggy.contracts import Optimizer, StoppingPolicy
     from maggy.trial import Json
 
-__all__ = ["ENGINES", "INSIDE_A_WORKER", "OptimizationConfig", "inside_a_worker"]
+__all__ = ["ENGINES", "INSIDE_A_WORKER", "OptimizationConfig", "address", "inside_a_worker"]
 
-ENGINES = ("local", "inline")
+ENGINES = ("local", "inline", "spark", "ray", "manual")
 INSIDE_A_WORKER = "MAGGY_WORKER"
 """Set in the environment of every worker, so that a search inside a trial uses one worker."""
 
@@ -52,6 +53,7 @@ _NUMBERS = (
     "time_limit",
 )
 _RESOURCES = ("cpu", "gpu")
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,8 +64,8 @@ class OptimizationConfig:
         searchspace: The ``Searchspace`` to search.
         num_trials: Distinct configurations to run; grid search takes None for the whole grid and
             a number as an upper bound.
-        optimizer: ``"randomsearch"``, ``"gridsearch"``, ``"asha"``, ``"hyperband"`` or an
-            optimizer object.
+        optimizer: ``"auto"``, ``"randomsearch"``, ``"gridsearch"``, ``"gp"``, ``"tpe"``,
+            ``"asha"``, ``"hyperband"`` or an optimizer object.
         optimization_key: Name of the metric in a returned dict.
         direction: ``"max"`` or ``"min"``.
         es_interval: The stopping policy looks at a trial after every so many reports.
@@ -77,8 +79,9 @@ class OptimizationConfig:
         train_set: Data handed to the training function; any picklable kind.
         test_set: Data handed to the training function; any picklable kind.
         seed: Makes random, Sobol and grid search repeatable bit for bit; drawn when None.
-        engine: ``"local"`` (processes on this machine) or ``"inline"`` (this process, for
-            debuggers); None chooses.
+        engine: ``"local"`` (processes on this machine), ``"inline"`` (this process, for
+            debuggers), ``"spark"``, ``"ray"`` or ``"manual"`` (workers started by hand).  None:
+            Spark where a session of a cluster is active, else local.
         num_workers: Trials at a time; None: usable cores, or what ``resources`` allows, at most
             ``num_trials``.
         resources: What each worker gets to itself: ``{"gpu": 1}``, ``{"gpu": 0.5}``,
@@ -90,7 +93,17 @@ class OptimizationConfig:
         constraints: Conditions between hyperparameters that every configuration meets: functions
             of the hparams dict, or expressions such as ``"kernel <= pool * 2"``.
         initial: Configurations to try first; what a dict leaves out is its default or sampled.
+        warm_start: Earlier runs to learn from: folders, as ``experiment.load`` takes them, or
+            results, one or a list; see ``docs/warm-start.md``.  Becomes a tuple of folders.
         quiet: Show nothing.
+        listen: ``"HOST:PORT"`` on which workers on other machines reach this process; ``":PORT"``
+            fixes the port alone.  None: what the engine finds, on any free port.
+        tls: Whether connections from workers on other machines are encrypted; None: unless only
+            this machine can reach them.
+        checkpoint_dir: A folder for checkpoints under one path on all machines; None: workers on
+            other machines send theirs, of 256 MB at most, to the run's folder.
+        py_files: Python files, packages and zip archives that workers on other machines need
+            beside the modules of the training function, which they get anyway.
 
     Raises:
         ConfigError: An option is wrong; the message says what was given and what to do.
@@ -98,7 +111,7 @@ class OptimizationConfig:
 
     searchspace: Searchspace
     num_trials: int | None = None
-    optimizer: str | Optimizer = "randomsearch"
+    optimizer: str | Optimizer = "auto"
     optimization_key: str = "metric"
     direction: str = "max"
     es_interval: int = 1
@@ -119,7 +132,12 @@ class OptimizationConfig:
     folder: str | Path = "maggy-runs"
     constraints: Sequence[str | Callable[[dict[str, Any]], object]] = ()
     initial: Sequence[Mapping[str, Any]] = ()
+    warm_start: Any = ()
     quiet: bool = False
+    listen: str | None = None
+    tls: bool | None = None
+    checkpoint_dir: str | Path | None = None
+    py_files: Sequence[str | Path] = ()
     space: Searchspace = field(init=False, repr=False)
     """The search space with the constraints in it: what the search uses."""
 
@@ -129,7 +147,10 @@ class OptimizationConfig:
         self._check_space()
         self._check_numbers()
         self._check_texts()
+        self._check_remote()
         self._check_model()
+        runs = _earlier_runs(self.warm_start, self.folder)
+        object.__setattr__(self, "warm_start", runs)
         self.build_optimizer()
         require_direction(self.build_policy(), self.direction)
 
@@ -176,6 +197,7 @@ class OptimizationConfig:
             "time_limit": self.time_limit,
             "searchspace": self.space.to_json(),
             "initial": [dict(point) for point in self.initial],
+            "warm_start": [str(path) for path in self.warm_start],
         }
 
     def _check_space(self) -> None:
@@ -237,6 +259,27 @@ class OptimizationConfig:
             _check_choice("engine", self.engine, ENGINES)
         _check_type("folder", self.folder, (str, Path), "a path")
 
+    def _check_remote(self) -> None:
+        if self.listen is not None:
+            _check_type("listen", self.listen, str, 'text such as "0.0.0.0:7777"')
+            address(self.listen)
+        if self.tls is not None:
+            _check_type("tls", self.tls, bool, "True, False or None")
+        if self.checkpoint_dir is not None:
+            _check_type("checkpoint_dir", self.checkpoint_dir, (str, Path), "a path")
+            if not Path(self.checkpoint_dir).is_absolute():
+                msg = (
+                    "`checkpoint_dir` must be the same on all machines, so an absolute path, but "
+                    f"got {str(self.checkpoint_dir)!r}."
+                )
+                raise ConfigError(msg)
+        _check_type("py_files", self.py_files, (list, tuple), "a list of paths")
+        for path in self.py_files:
+            _check_type("py_files", path, (str, Path), "a list of paths")
+            if not Path(path).exists():
+                msg = f"`py_files` must name files that exist, but got {str(path)!r}."
+                raise ConfigError(msg)
+
     def _check_model(self) -> None:
         model = self.model
         if model is None or inspect.isclass(model) or inspect.isroutine(model):
@@ -248,6 +291,20 @@ class OptimizationConfig:
                 f"its arguments in the training function."
             )
             raise ConfigError(msg)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of ``"HOST:PORT"``; an empty host, and port 0, leave it open.
+
+    Raises:
+        ConfigError: It is no such text.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")  # IPv6
+    if colon and port.isdecimal() and int(port) <= _LAST_PORT and (bracketed or ":" not in host):
+        return host.strip("[]"), int(port)
+    msg = f'an address must be "HOST:PORT" such as "10.0.0.5:7777", but got {text!r}.'
+    raise ConfigError(msg)
 
 
 def inside_a_worker() -> bool:
@@ -298,6 +355,28 @@ def _check_resources(resources: object) -> None:
             )
             raise ConfigError(msg)
         _check_share(kind, amount)
+
+
+def _earlier_runs(given: object, folder: str | Path) -> tuple[Path, ...]:
+    """The folders of these runs."""
+    listed = given if isinstance(given, (list, tuple)) else [given]
+    return tuple(dict.fromkeys(_earlier_run(item, folder) for item in listed))
+
+
+def _earlier_run(given: object, folder: str | Path) -> Path:
+    path = given if isinstance(given, (str, Path)) else getattr(given, "path", None)
+    if not isinstance(path, (str, Path)):
+        hint = "This result has no folder: it comes from a search by hand, which keeps none."
+        if not hasattr(given, "path"):
+            hint = "Write warm_start=['maggy-runs/digits'] for the latest run of that name."
+        what = type(given).__name__
+        msg = f"`warm_start` must name runs by their folders or results, but got {what}. {hint}"
+        raise ConfigError(msg)
+    try:
+        return open_run(path, folder=folder).path
+    except RunError as error:
+        msg = f"`warm_start` must name runs that exist, but {error}"
+        raise ConfigError(msg) from None
 
 
 def _check_share(kind: str, amount: float) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decision",
+    "EarlierRun",
     "EventLog",
     "Fidelity",
     "MultiFidelityOptimizer",
@@ -27,6 +28,21 @@ __all__ = [
     "SearchContext",
     "StoppingPolicy",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierRun:
+    """What an earlier run of a related search found, in terms of the space of this one.
+
+    Its losses are on a scale of their own: compare them with each other, not with new ones.
+
+    Attributes:
+        name: Such as ``"digits/20260131T235959Z-1f2e"``.
+        trials: Trials that ended, by id; each one's hparams are a configuration of this space.
+    """
+
+    name: str
+    trials: Sequence[Trial]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +56,9 @@ class SearchContext:
         seed: The run's seed, for whole-run structures such as a Sobol sequence.
         takes_budget: The training function is told how far to train.
         takes_reporter: The training function can report while it trains, and be stopped.
+        earlier: What earlier runs found, for optimizers that can use it.
+        rungs: The resources at which trials are compared, ascending, for the sampler of an
+            optimizer that has rungs; empty for everyone else.
     """
 
     searchspace: Searchspace
@@ -48,6 +67,8 @@ class SearchContext:
     seed: int
     takes_budget: bool = True
     takes_reporter: bool = True
+    earlier: Sequence[EarlierRun] = ()
+    rungs: Sequence[int] = ()
 
 
 @runtime_checkable
@@ -58,7 +79,8 @@ class Optimizer(Protocol):
     order rebuilds it.  It keeps no generator.  One that sets ``suggests_inline = True`` promises
     to answer within a fraction of a millisecond and is asked on the driver's own thread; any
     other runs beside it.  One that sets ``learns = False`` says that no loss changes what it
-    suggests, so it may always be asked ahead.
+    suggests, so it may always be asked ahead.  Modules that one names in ``preload`` are loaded
+    while its first trials run.
     """
 
     def start(self, context: SearchContext) -> None:
@@ -77,6 +99,7 @@ class Optimizer(Protocol):
         Args:
             number: The id that a new configuration will get.
             pending: Every trial that has not ended: handed out, running, or waiting for a worker.
+                It may be a view of them that changes: copy what is kept beyond the call.
             rng: A generator derived from ``(seed, number)``; the only source of randomness.
         """
         ...

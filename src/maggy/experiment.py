@@ -11,19 +11,18 @@ import time
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maggy.ask_tell import Search
-from maggy.config import OptimizationConfig, inside_a_worker
+from maggy.config import OptimizationConfig
 from maggy.contracts import MultiFidelityOptimizer
 from maggy.core.failure import Blame
 from maggy.core.summary import Summary
-from maggy.engines.inline import InlineEngine
+from maggy.engines.earlier import read_earlier
 from maggy.engines.job import Job
-from maggy.engines.local import LocalEngine
 from maggy.engines.machines import describe_optimizer, new_machine, search_context
-from maggy.engines.processes import usable_cores
-from maggy.engines.resources import Allotment, allot
+from maggy.engines.registry import find_place
 from maggy.engines.seeds import draw_seed
 from maggy.errors import ConfigError, ExperimentFailed, ExperimentInterrupted, OptimizerError
 from maggy.events import ExperimentStarted
@@ -36,11 +35,10 @@ from maggy.worker.injection import callable_name, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from maggy.contracts import Optimizer
     from maggy.core.machine import ExperimentMachine
     from maggy.engines.job import Engine
+    from maggy.engines.registry import Place
     from maggy.events import Event
     from maggy.store.folder import RunFolder
     from maggy.trial import Json
@@ -48,28 +46,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_tell", "lagom", "load"]
 
-_ENGINES: dict[str, Callable[[Callable[..., Any], dict[str, Any]], Engine]] = {
-    "local": LocalEngine,
-    "inline": InlineEngine,
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choices:
     """What the config left open, decided for one run."""
 
-    engine: str
-    workers: int
-    allotment: Allotment
+    place: Place
     seed: int
     now: datetime
 
     def describe(self) -> dict[str, Json]:
         """For the log."""
         return {
-            "engine": self.engine,
-            "num_workers": self.workers,
-            "resources": self.allotment.describe(self.workers),
+            "engine": self.place.engine,
+            "num_workers": self.place.workers,
+            "resources": self.place.allotment.describe(self.place.workers),
             "seed": self.seed,
             "version": VERSION,
             "python": platform.python_version(),
@@ -88,6 +79,7 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
 
     Raises:
         ConfigError: Something is wrong with the function or the config; nothing was started.
+        RunError: The log of a run in ``warm_start`` is damaged; nothing was started.
         UnpicklableError: The function or its data cannot be sent to a worker.
         ExperimentFailed: All of the first trials failed alike, or the workers did.
         ExperimentInterrupted: Ctrl-C; carries the result so far.
@@ -97,11 +89,20 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
     optimizer = config.build_optimizer()
     calling = _plan(train_fn, config, budgets=isinstance(optimizer, MultiFidelityOptimizer))
     choices = _choose(config)
-    optimizer.start(search_context(config, choices.workers, choices.seed, calling))
-    machine = new_machine(config, optimizer, choices.workers)
-    engine = _ENGINES[choices.engine](train_fn, config.provided())
+    warm = read_earlier(config)
+    optimizer.start(
+        search_context(config, choices.place.workers, choices.seed, calling, earlier=warm.runs)
+    )
+    machine = new_machine(config, optimizer, choices.place.workers)
+    engine = choices.place.build(train_fn, config)
     folder = create_run(config.folder, config.name, now=choices.now)
-    described = _describe(train_fn, config, optimizer, choices)
+    notes = [*choices.place.remarks(), *engine.notes]
+    described = {
+        **config.describe(),
+        **describe_optimizer(optimizer, warm, notes),
+        **choices.describe(),
+        "train_fn": callable_name(train_fn),
+    }
     with SqliteLog.create(folder.database) as log:
         job = Job(
             machine=machine,
@@ -113,10 +114,10 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
             plan=calling,
             optimization_key=config.optimization_key,
             hb_interval=config.hb_interval,
-            num_workers=choices.workers,
+            num_workers=choices.place.workers,
             trial_logs=folder.trials,
-            checkpoints=folder.checkpoints,
-            allotment=choices.allotment,
+            checkpoints=_checkpoints(config, folder),
+            allotment=choices.place.allotment,
         )
         summary, late = _run(engine, job, folder, quiet=config.quiet)
     result = Result(summary, folder.path)
@@ -184,37 +185,16 @@ def _plan(train_fn: Callable[..., Any], config: OptimizationConfig, *, budgets: 
     return calling
 
 
-def _describe(
-    train_fn: Callable[..., Any],
-    config: OptimizationConfig,
-    optimizer: Optimizer,
-    choices: _Choices,
-) -> dict[str, Json]:
-    """The run as the first event of its log tells it."""
-    notes = [*getattr(optimizer, "notes", ()), *choices.allotment.notes(choices.workers)]
-    return {
-        **config.describe(),
-        **describe_optimizer(optimizer),
-        **choices.describe(),
-        "notes": notes,
-        "train_fn": callable_name(train_fn),
-    }
+def _checkpoints(config: OptimizationConfig, folder: RunFolder) -> Path:
+    """Where this run's checkpoints go: a shared folder serves several runs."""
+    if config.checkpoint_dir is None:
+        return folder.checkpoints
+    return Path(config.checkpoint_dir, folder.path.parent.name, folder.path.name)
 
 
 def _choose(config: OptimizationConfig) -> _Choices:
-    engine = config.engine or "local"
-    cores = usable_cores()
-    allotment = allot(config.resources, cores=cores)
-    default = 1 if inside_a_worker() else allotment.limit or cores
-    workers = allotment.workers(config.num_workers, default)
-    if engine == "inline":  # nothing is hidden from this process
-        allotment = Allotment(asked=allotment.asked)
-    if config.num_trials is not None:
-        workers = min(workers, config.num_trials)
     return _Choices(
-        engine=engine,
-        workers=1 if engine == "inline" else workers,
-        allotment=allotment,
+        place=find_place(config),
         seed=draw_seed() if config.seed is None else config.seed,
         now=datetime.now(UTC),
     )

@@ -37,6 +37,7 @@ def config(folder: Path, **options: Any) -> OptimizationConfig:
         "es_policy": "none",
         "folder": folder,
         "num_workers": 2,
+        "optimizer": "randomsearch",
         "quiet": True,
     }
     return OptimizationConfig(**{**defaults, **options})
@@ -197,7 +198,7 @@ def train(x, reporter):
 
 space = Searchspace(x=("DOUBLE", [0.0, 1.0]))
 config = OptimizationConfig(num_trials=2, searchspace=space, folder="runs", quiet=True,
-                            num_workers=1, engine={engine!r})
+                            optimizer="randomsearch", num_workers=1, engine={engine!r})
 try:
     experiment.lagom(train, config)
 except KeyboardInterrupt as error:

@@ -37,7 +37,8 @@ def train(x, reporter):
         time.sleep(0.02)
         reporter.broadcast(x, step=step)
 experiment.lagom(train, OptimizationConfig(
-    num_trials=4, num_workers=2, searchspace=Searchspace(x=("DOUBLE", [0, 1])), name="slow"))
+    num_trials=4, num_workers=2, optimizer="randomsearch",
+    searchspace=Searchspace(x=("DOUBLE", [0, 1])), name="slow"))
 """
 
 

@@ -29,7 +29,8 @@ from maggy import OptimizationConfig, Searchspace, experiment
 
 def config(**options):
     space = Searchspace(x=("DOUBLE", [0.0, 1.0]))
-    defaults = dict(num_trials=4, searchspace=space, folder="runs", num_workers=2, quiet=True)
+    defaults = dict(num_trials=4, searchspace=space, optimizer="randomsearch", folder="runs",
+                    num_workers=2, quiet=True)
     return OptimizationConfig(**{**defaults, **options})
 """
 

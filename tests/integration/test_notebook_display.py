@@ -26,6 +26,7 @@ from maggy import ExperimentInterrupted, OptimizationConfig, Searchspace, experi
 space = Searchspace(x=("DOUBLE", [0, 1]))
 def config(**options):
     options = {"num_trials": 8, "searchspace": space, "name": "<i>book</i>"} | options
+    options = {"optimizer": "randomsearch"} | options
     return OptimizationConfig(num_workers=2, seed=1, es_min=2, **options)
 def train(x, reporter):
     if x > 0.95:

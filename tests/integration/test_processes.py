@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import maggy
-from maggy.engines import processes
-from maggy.engines.processes import (
+from maggy.errors import ConfigError, TransitionError
+from maggy.worker import processes
+from maggy.worker.processes import (
     WorkerProcesses,
     python_executable,
     thread_env,
     usable_cores,
 )
-from maggy.errors import ConfigError, TransitionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +73,7 @@ main()
 DRIVER = """
 import json, sys, time
 from pathlib import Path
-from maggy.engines.processes import WorkerProcesses
+from maggy.worker.processes import WorkerProcesses
 
 if __name__ == "__main__":
     folder, then, fd = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -327,7 +327,7 @@ def test_the_real_worker_imports_this_maggy(folder: Path) -> None:
     (folder / "maggy" / "__init__.py").write_text("raise SystemExit(77)")
     code = """
         import sys
-        from maggy.engines.processes import WorkerProcesses, python_executable
+        from maggy.worker.processes import WorkerProcesses, python_executable
         import os, queue, maggy
         exits = queue.SimpleQueue()
         test = "import maggy, sys; sys.exit(maggy.__file__ != %r)" % maggy.__file__

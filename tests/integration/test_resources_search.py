@@ -27,6 +27,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def search(train: Any, folder: Path, **options: Any) -> Any:
     space = Searchspace(x=("DOUBLE", [0.0, 1.0]))
     defaults = {"num_trials": 4, "searchspace": space, "folder": folder, "quiet": True, "seed": 1}
+    defaults["optimizer"] = "randomsearch"
     return experiment.lagom(train, OptimizationConfig(**{**defaults, **options}))
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from maggy import Searchspace, experiment
 from maggy.core.machine import ExperimentMachine
+from maggy.engines import direct
 from maggy.engines import session as module
+from maggy.engines.direct import DirectStaff
 from maggy.engines.job import Job
-from maggy.engines.processes import WorkerProcesses
 from maggy.engines.server import Server
 from maggy.engines.session import Session
 from maggy.errors import RunError
@@ -26,6 +27,7 @@ from maggy.trial import Exhausted, Suggestion, TrialStatus
 from maggy.wire.messages import Setup
 from maggy.worker.injection import Plan
 from maggy.worker.payload import dump_payload
+from maggy.worker.processes import WorkerProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -186,18 +188,23 @@ class Harness:
             checkpoint_dir=str(checkpoints),
         )
 
-        def staff(left: Callable[[str, str], None]) -> Office:
+        def open_office(left: Callable[[str, str], None]) -> Office:
             self.office = Office(left, **office)
             return self.office
 
-        self.session = Session(job, setup, dump_payload(function), staff)
+        self.open_office: Callable[[Callable[[str, str], None]], Office] = open_office
+        payload = dump_payload(function)
+        self.session = Session(
+            job,
+            lambda owner: DirectStaff(owner, setup, payload, lambda left: self.open_office(left)),  # noqa: PLW0108 - as it is by then,
+        )
 
     def run(self, feed: Callable[[Sequence[Event]], None] | None = None) -> None:
         """To the end; then nobody is left."""
         try:
             self.session.run(feed or self.news.extend)
         finally:
-            assert self.office.closed.is_set()
+            assert not hasattr(self, "office") or self.office.closed.is_set()
 
     def values(self) -> list[float | None]:
         """What the completed trials came to."""
@@ -466,7 +473,7 @@ def test_early_deaths_do_not_end_a_run_that_has_workers(
         harness.office = office[0]
         return office[0]
 
-    harness.session._make_staff = staff
+    harness.open_office = staff
     harness.run()
     assert harness.outcome == "completed"
     assert len(office[0].hired) > 4
@@ -487,11 +494,71 @@ HANGS_UP = """
 """
 
 
+class LoadedTwice:
+    """A training function that the second worker, and no other, fails to load."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, x: float) -> float:
+        return x
+
+    def __reduce__(self) -> Any:
+        def load(folder: str) -> Any:
+            import tempfile
+            import time
+            from pathlib import Path
+
+            number = len(list(Path(folder).iterdir()))
+            tempfile.mkstemp(dir=folder)
+            if number == 1:
+                msg = "there is no numpy on this machine"
+                raise ImportError(msg)
+
+            def train(x: float) -> float:
+                deadline = time.monotonic() + 30
+                while len(list(Path(folder).iterdir())) < 3 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                return x
+
+            return train
+
+        return load, (self.folder,)
+
+
+def test_a_worker_that_cannot_be_set_up_does_not_end_a_run_that_works(
+    make: Callable[..., Harness], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker is ready, so it is not the function; what was wrong is logged."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    harness = make(LoadedTwice(str(notes)), "x", workers=2)
+    real = harness.open_office
+
+    def open_office(left: Callable[[str, str], None]) -> Office:
+        office = real(left)
+        hire = office.hire
+
+        def one_by_one(worker: str, address: tuple[str, int], key: bytes) -> None:
+            if worker != "w0" and not harness.session._anyone_ready():
+                raise OSError(errno.EAGAIN, "not yet")
+            hire(worker, address, key)
+
+        office.hire = one_by_one  # type: ignore[method-assign]
+        return office
+
+    harness.open_office = open_office
+    harness.run()
+    assert harness.outcome == "completed"
+    assert sorted(value for value in harness.values() if value is not None) == [0.0, 1.0, 2.0]
+    assert "there is no numpy on this machine" in caplog.text
+
+
 def test_a_process_without_a_connection_is_seen_off(
     make: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose connection ended but whose process stays is ended and replaced."""
-    monkeypatch.setattr(module, "_LAST_WORDS", 0.05)
+    monkeypatch.setattr(direct, "_LAST_WORDS", 0.05)
     harness = make(identity, "x", wrong=1, code=HANGS_UP)
     harness.run()
     assert harness.outcome == "completed"
@@ -529,7 +596,7 @@ def test_a_connection_that_outlives_its_worker_is_hung_up(
     make: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A child that user code has forked off may hold the socket of a worker that is dead."""
-    monkeypatch.setattr(module, "_LAST_WORDS", 0.05)
+    monkeypatch.setattr(direct, "_LAST_WORDS", 0.05)
 
     def forks(x: float) -> float:
         import os
@@ -700,7 +767,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
 space = Searchspace(x=("DOUBLE", [0.0, 1.0]))
 config = OptimizationConfig(num_trials=1000, searchspace=space, folder="runs", quiet=True,
-                            num_workers=2, es_policy="none")
+                            num_workers=2, optimizer="randomsearch", es_policy="none")
 try:
     experiment.lagom(train, config)
 except Exception as error:

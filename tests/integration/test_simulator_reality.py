@@ -50,6 +50,7 @@ def test_one_worker_gives_the_same_log(tmp_path: Any, policy: str) -> None:
     config = OptimizationConfig(
         searchspace=TASK.searchspace,
         num_trials=40,
+        optimizer="randomsearch",
         es_policy=policy,
         seed=5,
         engine="inline",
@@ -68,7 +69,11 @@ def test_one_worker_gives_the_same_log(tmp_path: Any, policy: str) -> None:
 def test_several_workers_try_the_same_configurations() -> None:
     """Whatever the number of workers, random search gives trial n the same configuration."""
     config = OptimizationConfig(
-        searchspace=TASK.searchspace, num_trials=30, es_policy="median", seed=5
+        searchspace=TASK.searchspace,
+        num_trials=30,
+        optimizer="randomsearch",
+        es_policy="median",
+        seed=5,
     )
     tried = [
         {n: trial.hparams for n, trial in done.summary.trials.items()}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maggy.engines.supervision import Supervisor
 from maggy.worker import supervisor
+from maggy.worker.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maggy.optimizer import GP
+from maggy.optimizer import GP, Asha, Hyperband
 from maggy.optimizer._gp.acquisition import log_h
 from maggy.optimizer._gp.warp import Warp
 from maggy.searchspace import Categorical, Discrete, Double, Integer, Searchspace
@@ -16,7 +16,7 @@ from maggy.testing.optimizers import Rehearsal
 
 if TYPE_CHECKING:
     from maggy.searchspace import Hyperparameter
-    from maggy.trial import Trial
+    from maggy.trial import Suggestion, Trial
 
 LOSSES = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
@@ -62,6 +62,28 @@ def test_any_search_is_survived_and_repeats(
     first = Rehearsal(GP(initial_trials=3), space, num_trials=14).run(14, end, at_once=at_once)
     second = Rehearsal(GP(initial_trials=3), space, num_trials=14).run(14, end, at_once=at_once)
     assert first == second
+
+
+@settings(max_examples=8, deadline=None)
+@given(space=spaces(), ends=ENDS, at_once=st.integers(1, 4), hyperband=st.booleans())
+def test_any_search_with_rungs_is_survived_and_repeats(
+    space: Searchspace, ends: list[float | str], at_once: int, hyperband: bool
+) -> None:
+    """The same under ASHA and Hyperband, where trials are promoted, fail there, and so on."""
+
+    def end(search: Rehearsal, trial: Trial) -> None:
+        how = ends[(trial.id + 5 * trial.attempt) % len(ends)]
+        if how == "fail":
+            search.fail(trial)
+        else:
+            search.complete(trial, 3.0 if how == "stop" else float(how))
+
+    def found() -> list[Suggestion]:
+        kind = Hyperband if hyperband else Asha
+        optimizer = kind(2, 1, 4, sampler=GP(initial_trials=3))
+        return Rehearsal(optimizer, space, num_trials=14).run(24, end, at_once=at_once)
+
+    assert found() == found()
 
 
 @given(losses=st.lists(LOSSES, min_size=1, max_size=40))

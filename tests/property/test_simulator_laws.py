@@ -39,9 +39,8 @@ class OneByOne(RandomSearch):
 
 
 def config(trials: int, policy: str, seed: int, **options: Any) -> OptimizationConfig:
-    return OptimizationConfig(
-        searchspace=SPACE, num_trials=trials, es_policy=policy, es_min=3, seed=seed, **options
-    )
+    given = {"optimizer": "randomsearch", "es_policy": policy, "es_min": 3, "seed": seed}
+    return OptimizationConfig(searchspace=SPACE, num_trials=trials, **{**given, **options})
 
 
 @given(

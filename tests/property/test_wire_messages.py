@@ -15,11 +15,18 @@ from maggy.errors import WireError
 from maggy.trial import TrialError
 from maggy.wire import messages
 from maggy.wire.messages import (
+    Ack,
+    Exited,
     Failed,
+    Fetch,
     Finished,
+    Fire,
     Heartbeat,
     Hello,
+    Hire,
+    Leave,
     Logged,
+    Part,
     Quit,
     Ready,
     Refused,
@@ -30,13 +37,22 @@ from maggy.wire.messages import (
     SetupFailed,
     Stop,
     Stopped,
+    Store,
+    Stored,
+    Welcome,
+    decode_from_agent,
+    decode_from_files,
     decode_from_worker,
+    decode_to_agent,
+    decode_to_files,
     decode_to_worker,
     encode,
 )
 
 if TYPE_CHECKING:
-    from maggy.wire.messages import FromWorker, ToWorker
+    from collections.abc import Callable
+
+    from maggy.wire.messages import Message
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 count = st.integers(0, 2**63 - 1)
@@ -54,7 +70,16 @@ of_trial = {"trial": count, "attempt": count}
 
 FROM_WORKER: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: st.builds(
-        Hello, worker=text, pid=count, host=text, python=text, version=text, protocol=count
+        Hello,
+        worker=text,
+        pid=count,
+        host=text,
+        python=text,
+        version=text,
+        protocol=count,
+        role=st.sampled_from(["worker", "agent", "files"]),
+        incarnation=count,
+        received=count,
     ),
     Ready: st.builds(Ready),
     SetupFailed: st.builds(SetupFailed, error=error),
@@ -67,7 +92,7 @@ FROM_WORKER: dict[type[Any], st.SearchStrategy[Any]] = {
     Heartbeat: st.builds(Heartbeat),
 }
 TO_WORKER: dict[type[Any], st.SearchStrategy[Any]] = {
-    Refused: st.builds(Refused, reason=text),
+    Refused: st.builds(Refused, reason=text, again=st.booleans()),
     Setup: st.builds(
         Setup,
         sys_path=st.lists(text, max_size=3),
@@ -88,53 +113,73 @@ TO_WORKER: dict[type[Any], st.SearchStrategy[Any]] = {
     Stop: st.builds(Stop, **of_trial, reason=text),
     Quit: st.builds(Quit),
 }
-from_worker = st.one_of(*FROM_WORKER.values())
-to_worker = st.one_of(*TO_WORKER.values())
+OF_AGENT: dict[type[Any], st.SearchStrategy[Any]] = {
+    Ack: st.builds(Ack, received=count),
+    Exited: st.builds(Exited, worker=text, reason=text, output=text),
+    Welcome: st.builds(Welcome, received=count, hb_interval=number, silence_limit=number),
+    Hire: st.builds(Hire, worker=text),
+    Fire: st.builds(Fire, worker=text),
+    Leave: st.builds(Leave, reason=text),
+    Fetch: st.builds(Fetch, name=text, offset=count, size=count),
+    Store: st.builds(Store, name=text, offset=count, last=st.booleans()),
+    Part: st.builds(Part, size=count | st.just(-1)),
+    Stored: st.builds(Stored),
+}
+EVERY = {**FROM_WORKER, **TO_WORKER, **OF_AGENT}
+DECODERS: list[tuple[Callable[[bytes], Message], dict[str, type[Any]]]] = [
+    (decode_from_worker, messages._FROM_WORKER),
+    (decode_to_worker, messages._TO_WORKER),
+    (decode_from_agent, messages._FROM_AGENT),
+    (decode_to_agent, messages._TO_AGENT),
+    (decode_from_files, messages._FROM_FILES),
+    (decode_to_files, messages._TO_FILES),
+]
+message_of_any_kind = st.one_of(*EVERY.values())
 
 
 def test_every_kind_is_here() -> None:
-    """No message was added without being tested here."""
+    """No message was added without being tested here, and each is heard by somebody."""
     assert set(FROM_WORKER) == set(messages._FROM_WORKER.values())
     assert set(TO_WORKER) == set(messages._TO_WORKER.values())
+    assert set(EVERY) == {kind for _, kinds in DECODERS for kind in kinds.values()}
 
 
-@given(from_worker)
-def test_from_worker(message: FromWorker) -> None:
-    """What a worker says is what the driver hears."""
-    assert decode_from_worker(encode(message)) == message
-
-
-@given(to_worker)
-def test_to_worker(message: ToWorker) -> None:
-    """What the driver says is what a worker hears, types of hyperparameters included."""
-    back = decode_to_worker(encode(message))
-    assert back == message
-    assert repr(back) == repr(message)
+@given(message_of_any_kind)
+def test_there_and_back(message: Message) -> None:
+    """What is said is what is heard by those whom it is for, types included; others refuse it."""
+    for decode, kinds in DECODERS:
+        if type(message) in kinds.values():
+            back = decode(encode(message))
+            assert back == message
+            assert repr(back) == repr(message)
+        else:
+            with pytest.raises(WireError):
+                decode(encode(message))
 
 
 @given(st.binary(max_size=200))
 def test_random_bytes(data: bytes) -> None:
     """Random bytes are a WireError on either side."""
-    for decode in (decode_from_worker, decode_to_worker):
+    for decode, _ in DECODERS:
         with pytest.raises(WireError):
             decode(data)
 
 
-@given(from_worker | to_worker, st.data())
-def test_damaged(message: FromWorker | ToWorker, data: st.DataObject) -> None:
+@given(message_of_any_kind, st.data())
+def test_damaged(message: Message, data: st.DataObject) -> None:
     """A message with bytes changed is another message or a WireError, never another error."""
     damaged = bytearray(encode(message))
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    for decode in (decode_from_worker, decode_to_worker):
+    for decode, _ in DECODERS:
         with contextlib.suppress(WireError):
             assert encode(decode(bytes(damaged)))
 
 
-@given(st.sampled_from([*FROM_WORKER, *TO_WORKER]), st.data())
+@given(st.sampled_from([*EVERY]), st.data())
 def test_wrong_values(kind: type[Any], data: st.DataObject) -> None:
     """Any JSON in any field is a message or a WireError, never another error."""
     body = {"t": kind.__name__, **{f.name: data.draw(free) for f in fields(kind)}}
-    for decode in (decode_from_worker, decode_to_worker):
+    for decode, _ in DECODERS:
         with contextlib.suppress(WireError):
             assert encode(decode(json.dumps(body).encode()))

@@ -16,6 +16,7 @@ from maggy.trial import Exhausted, Suggestion, Wait
 def config(**options: Any) -> OptimizationConfig:
     space = Searchspace(x=("DOUBLE", [0.0, 1.0]), n=("INTEGER", [1, 4]))
     defaults = {"num_trials": 5, "searchspace": space, "direction": "min", "seed": 3}
+    defaults["optimizer"] = "randomsearch"
     return OptimizationConfig(**{**defaults, **options})
 
 

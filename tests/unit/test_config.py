@@ -13,7 +13,7 @@ from maggy.config import INSIDE_A_WORKER, inside_a_worker
 from maggy.contracts import Decision
 from maggy.earlystop import MedianRule, ThresholdRule
 from maggy.errors import ConfigError
-from maggy.optimizer import GridSearch, RandomSearch
+from maggy.optimizer import Auto, GridSearch, RandomSearch
 
 SPACE = Searchspace(x=("DOUBLE", [0.0, 1.0]))
 
@@ -25,14 +25,14 @@ def config(**options: Any) -> OptimizationConfig:
 def test_the_documented_defaults() -> None:
     """As the public contract lists them."""
     made = config()
-    assert made.optimizer == "randomsearch"
+    assert made.optimizer == "auto"
     assert (made.optimization_key, made.direction) == ("metric", "max")
     assert (made.es_interval, made.es_min, made.hb_interval) == (1, 10, 1.0)
     assert (made.name, made.description, made.seed) == ("experiment", "", None)
     assert (made.model, made.train_set, made.test_set) == (None, None, None)
     assert str(made.folder) == "maggy-runs"
     assert isinstance(made.build_policy(), MedianRule)
-    assert isinstance(made.build_optimizer(), RandomSearch)
+    assert isinstance(made.build_optimizer(), Auto)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import click
 from maggy.cli.completing import completion
 from maggy.cli.exporting import export
 from maggy.cli.following import logs, watch
+from maggy.cli.joining import worker
 from maggy.cli.looking import compare, ls, show
 from maggy.cli.running import demo, run
 from maggy.cli.supposing import simulate, whatif
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 _EXAMPLES = (
     ("maggy run train.py", "run a script that searches"),
+    ("maggy worker --connect node1:4040", "run its trials on this machine"),
     ("maggy ls", "which runs there are"),
     ("maggy show digits", 'what the latest run called "digits" came to'),
     ("maggy watch digits", "follow it while it runs, from any terminal"),
@@ -63,5 +65,7 @@ def main() -> None:
     """
 
 
-for _command in (run, ls, show, watch, logs, compare, export, whatif, simulate, completion, demo):
+for _command in (
+    *(run, worker, ls, show, watch, logs, compare, export, whatif, simulate, completion, demo),
+):
     main.add_command(_command)

@@ -39,8 +39,9 @@ class Backlog:
     def __init__(self, encode: Callable[[Hparams], Sequence[float]] | None = None) -> None:
         self._durations = None if encode is None else Durations(encode)
         self._waiting: OrderedDict[int, Trial] = OrderedDict()
+        self._features: dict[int, Sequence[float]] = {}  # of those that were ranked
         self._again: set[int] = set()
-        self._longest: list[tuple[float, int]] = []
+        self._longest: list[tuple[float, int]] | None = None  # until they have to be ranked
         self._began: dict[int, float] = {}
 
     def __len__(self) -> int:
@@ -49,7 +50,7 @@ class Backlog:
     def add(self, trial: Trial) -> None:
         """Put a suggested trial at the end."""
         self._waiting[trial.id] = trial
-        if self._durations is not None and self._durations.known:
+        if self._longest is not None:
             heapq.heappush(self._longest, self._entry(trial))
 
     def add_first(self, trial: Trial) -> None:
@@ -72,6 +73,7 @@ class Backlog:
         else:
             trial = self._waiting.pop(number)
         self._again.discard(number)
+        self._features.pop(number, None)
         if self._durations is not None:
             self._began[number] = at
         return trial
@@ -82,21 +84,31 @@ class Backlog:
         if began is None or self._durations is None or at - began < _WORTH:
             return
         if self._durations.learn(trial, at - began):
-            self._longest = [self._entry(waiting) for waiting in self._waiting.values()]
-            heapq.heapify(self._longest)
+            self._longest = None
 
     def _critical(self, left: int, workers: int) -> int | None:
-        """The longest trial that waits, if it must not wait any longer."""
+        """The longest trial that waits, if it must not wait any longer.
+
+        Most of the time no trial whatever can be as long as that; nothing is ranked until then.
+        """
         if self._durations is None or self._again or workers < 2:
             return None
+        share = left * self._durations.mean_spent / workers
+        if not self._durations.known or _MARGIN * self._durations.longest < share:
+            return None
+        if self._longest is None:
+            self._longest = [self._entry(trial) for trial in self._waiting.values()]
+            heapq.heapify(self._longest)
         while self._longest and self._longest[0][1] not in self._waiting:
             heapq.heappop(self._longest)
         if not self._longest:
             return None
         expected, number = -self._longest[0][0], self._longest[0][1]
-        share = left * self._durations.mean_spent / workers
         return number if _MARGIN * expected >= share else None
 
     def _entry(self, trial: Trial) -> tuple[float, int]:
         assert self._durations is not None
-        return -self._durations.expected(trial.hparams), trial.id
+        features = self._features.get(trial.id)
+        if features is None:
+            features = self._features[trial.id] = self._durations.features(trial.hparams)
+        return -self._durations.expected_at(features), trial.id

@@ -24,6 +24,9 @@ class Deadlines:
     Args:
         trial_timeout: How long one run of a trial may take, or None.
         time_limit: When the whole experiment is to end, or None.
+
+    Attributes:
+        limited: Whether either is given; if not, nothing is ever over or expires.
     """
 
     def __init__(self, *, trial_timeout: float | None, time_limit: float | None) -> None:
@@ -31,6 +34,7 @@ class Deadlines:
         self._time_limit = time_limit
         self._limits: dict[str, float] = {}  # by worker, in the order of their times
         self._kills: dict[str, float] = {}
+        self.limited = trial_timeout is not None or time_limit is not None
 
     @property
     def reason(self) -> str:
@@ -58,6 +62,8 @@ class Deadlines:
 
     def wake_at(self, *, ending: bool) -> float | None:
         """The next moment at which something is due; once the run is ending only kills are."""
+        if not self._kills and not self.limited:
+            return None
         moments = list(self._kills.values())
         if not ending:
             moments += islice(self._limits.values(), 1)

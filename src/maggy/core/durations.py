@@ -14,6 +14,7 @@ Pure Python on purpose: small, and the same numbers everywhere.
 from __future__ import annotations
 
 import math
+from operator import mul
 from typing import TYPE_CHECKING
 
 from maggy.trial import TrialStatus
@@ -30,6 +31,8 @@ _MOST_SQUARED = 12
 _LEAST_TRIALS = 8
 _REFIT = 1.25
 """The estimate is renewed when so many times as many trials have ended."""
+_SLACK = 1e-9
+"""The share by which rounding may carry an expectation above its bound, at most."""
 _SHORTEST = 1e-6
 """Seconds: what ended faster counts as this long."""
 
@@ -50,6 +53,7 @@ class Durations:
         self._products: list[list[float]] = []
         self._sums: list[float] = []
         self._weights: Sequence[float] | None = None
+        self._longest = 0.0
 
     @property
     def mean_spent(self) -> float:
@@ -61,6 +65,11 @@ class Durations:
         """Whether there is an estimate."""
         return self._weights is not None
 
+    @property
+    def longest(self) -> float:
+        """Seconds that no configuration is expected to exceed; 0 if nothing is known."""
+        return self._longest
+
     def learn(self, trial: Trial, seconds: float) -> bool:
         """Take in a run that ended; True when the estimate has changed."""
         self._count += 1
@@ -68,7 +77,8 @@ class Durations:
         whole = self._whole(trial, seconds)
         if whole is None:
             return False
-        x, y = self._features(trial.hparams), math.log(max(_SHORTEST, whole))
+        point = self._encode(trial.hparams)
+        x, y = _features(point), math.log(max(_SHORTEST, whole))
         if not self._sums:
             self._sums = [0.0] * len(x)
             self._products = [[0.0] * len(x) for _ in x]
@@ -76,21 +86,25 @@ class Durations:
         for i, value in enumerate(x):
             self._sums[i] += value * y
             row = self._products[i]
-            for j, other in enumerate(x):
-                row[j] += value * other
+            self._products[i] = [a + value * b for a, b in zip(row, x, strict=True)]
         if self._count < self._next_fit:
             return False
         self._next_fit = math.ceil(_REFIT * self._count)
         self._weights = _ridge(self._products, self._sums)
+        self._longest = (1.0 + _SLACK) * _exp(_bound(self._weights, len(point)))
         return True
 
     def expected(self, hparams: Hparams) -> float:
         """Seconds that a whole run of this configuration is expected to take; 0 if unknown."""
-        if self._weights is None:
-            return 0.0
-        x = self._features(hparams)
-        log = sum(weight * value for weight, value in zip(self._weights, x, strict=True))
-        return math.exp(min(log, 700.0))
+        return self.expected_at(self.features(hparams))
+
+    def expected_at(self, features: Sequence[float]) -> float:
+        """The same, for what ``features`` says of the configuration."""
+        return 0.0 if self._weights is None else _exp(sum(map(mul, self._weights, features)))
+
+    def features(self, hparams: Hparams) -> Sequence[float]:
+        """What expectations depend on, ``x``; does not change with what is learned."""
+        return _features(self._encode(hparams))
 
     def _whole(self, trial: Trial, seconds: float) -> float | None:
         """Seconds that the run would have taken to its end; None if nobody can know."""
@@ -103,10 +117,22 @@ class Durations:
             return None
         return seconds * max(1.0, self._reports / self._completed / count)
 
-    def _features(self, hparams: Hparams) -> list[float]:
-        point = self._encode(hparams)
-        squares = [(u - 0.5) ** 2 for u in point] if len(point) <= _MOST_SQUARED else []
-        return [1.0, *point, *squares]
+
+def _features(point: Sequence[float]) -> list[float]:
+    squares = [(u - 0.5) ** 2 for u in point] if len(point) <= _MOST_SQUARED else []
+    return [1.0, *point, *squares]
+
+
+def _bound(weights: Sequence[float], dimensions: int) -> float:
+    """What no point of the unit cube exceeds: every feature at the end that its weight prefers."""
+    raising = [weights[0], *(max(0.0, weight) for weight in weights[1:])]
+    largest = [1.0] * (1 + dimensions) + [0.25] * (len(weights) - 1 - dimensions)
+    log: float = sum(map(mul, raising, largest))
+    return log
+
+
+def _exp(log: float) -> float:
+    return math.exp(min(log, 700.0))
 
 
 def _ridge(products: Sequence[Sequence[float]], sums: Sequence[float]) -> Sequence[float]:

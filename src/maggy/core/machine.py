@@ -14,21 +14,20 @@ from maggy.commands import (
     Assign,
     Finish,
     GiveUp,
-    Interrupt,
     Kill,
     Note,
     Shutdown,
-    StopTrial,
     Suggest,
     Tell,
 )
 from maggy.contracts import Decision
+from maggy.core import orders
 from maggy.core.backlog import Backlog
 from maggy.core.deadlines import Deadlines
 from maggy.core.failure import Blame, Failure, FirstFailures, raised, too_often_lost
 from maggy.core.losses import Sense
 from maggy.core.panel import Panel
-from maggy.core.roster import Roster, Story
+from maggy.core.roster import OpenTrials, Roster, Story
 from maggy.core.transitions import TRIAL_MOVES, WorkerStatus
 from maggy.events import (
     CancelRequested,
@@ -61,6 +60,12 @@ if TYPE_CHECKING:
     from maggy.events import Event
 
 __all__ = ["ExperimentMachine"]
+
+_REPORTS = (MetricReported, LogWritten, CheckpointSaved)
+"""While the run goes on, these change nothing that ``_proceed`` looks at."""
+
+_SAID = (*_REPORTS, TrialFinished, TrialFailed, TrialStopped)
+"""What a worker may say of the trial that it runs, and of no other."""
 
 
 class ExperimentMachine:
@@ -130,8 +135,8 @@ class ExperimentMachine:
 
     @property
     def open_trials(self) -> Sequence[Trial]:
-        """The trials that have not ended, oldest suggestion first."""
-        return list(self._open.values())
+        """The trials that have not ended, oldest suggestion first; for reading, always of now."""
+        return OpenTrials(self._open)
 
     @property
     def workers(self) -> Mapping[str, WorkerStatus]:
@@ -160,7 +165,19 @@ class ExperimentMachine:
 
     def wake_at(self) -> float | None:
         """When the machine wants a ``Tick``, in seconds of active time, or None."""
-        return None if self._finish else self._deadlines.wake_at(ending=self.ending)
+        if self._finish is not None:
+            return None
+        return self._deadlines.wake_at(ending=self._ending is not None)
+
+    def objection(self, sender: str, event: Event) -> Note | None:
+        """Why this worker cannot have said that, or None; such an event must not be handled.
+
+        It speaks for a trial that another worker runs, or nobody.
+        """
+        if not isinstance(event, _SAID):
+            return None
+        trial = self._current(event.trial, event.attempt)
+        return None if trial is None or trial.worker == sender else _stale(event, sender)
 
     def handle(self, event: Event) -> Sequence[Command]:
         """Take in one event and say what is to be done now, in order.
@@ -172,12 +189,15 @@ class ExperimentMachine:
             return (Note(text=f"{type(event).__name__} after the end was ignored"),)
         self._story.add(event)
         self._at = event.at
-        over = self._ending is None and self._deadlines.over(event.at)
+        limited = self._deadlines.limited
+        over = limited and self._ending is None and self._deadlines.over(event.at)
         if over:
             self._ending = Finish(outcome="completed", reason=self._deadlines.reason)
         commands = self._apply(event)
-        commands += self._stop_all(event.at) if over else self._interrupt_late(event.at)
-        commands += self._proceed(event.at)
+        if limited:
+            commands += self._stop_all(event.at) if over else self._interrupt_late(event.at)
+        if self._ending is not None or type(event) not in _REPORTS:
+            commands += self._proceed(event.at)
         return commands
 
     def _apply(self, event: Event) -> list[Command]:  # noqa: C901, PLR0912 - one case each
@@ -263,32 +283,26 @@ class ExperimentMachine:
             return [_stale(event)]
         trial.steps.append(event.step)
         trial.losses.append(self._sense.flip(event.value))
-        late = (trial.id, trial.attempt) in self._late
+        late = self._late and (trial.id, trial.attempt) in self._late
         if trial.status is not TrialStatus.RUNNING or self._ending or late:
             return []
         try:
             decision = self._panel.decide(trial)
-            reason = "" if decision is None else self._sense.sentence(decision)
+            if decision is None:
+                return []
+            reason = self._sense.sentence(decision)
         except Exception as error:  # noqa: BLE001 - a user's policy: it ends the run, said whole
             return self._policy_failed(error)
-        return [] if decision is None else self._stop(trial, decision, reason)
+        return self._stop(trial, decision, reason)
 
     def _stop(self, trial: Trial, decision: Decision, reason: str) -> list[Command]:
         """Stop a trial; ``reason`` is the decision's, in the user's own sign."""
         assert trial.worker is not None
-        threshold = decision.threshold
         trial.stop_reason = reason
-        trial.threshold = threshold
+        trial.threshold = decision.threshold
         trial.complete = decision.complete
         trial.loss = trial.losses[-1] if decision.complete else None
-        command = StopTrial(
-            worker=trial.worker,
-            trial=trial.id,
-            attempt=trial.attempt,
-            reason=trial.stop_reason,
-            threshold=None if threshold is None else self._sense.flip(threshold),
-            final=None if trial.loss is None else self._sense.flip(trial.loss),
-        )
+        command = orders.stop(trial, trial.worker, self._sense)
         self._move(trial, command)
         return [command]
 
@@ -381,7 +395,7 @@ class ExperimentMachine:
             trial = self._roster.running[worker]
             if trial.status is TrialStatus.RUNNING:  # else it was told to leave before
                 self._late.add((trial.id, trial.attempt))
-                commands.append(_interrupt(trial, worker, reason))
+                commands.append(orders.interrupt(trial, worker, reason))
         return commands
 
     # What to do next
@@ -417,13 +431,7 @@ class ExperimentMachine:
         return self._promotes or self._num_trials is None or len(self._trials) < self._num_trials
 
     def _assign(self, trial: Trial, worker: str, at: float) -> Assign:
-        command = Assign(
-            worker=worker,
-            trial=trial.id,
-            attempt=trial.attempt,
-            hparams=trial.hparams,
-            budget=trial.budget,
-        )
+        command = orders.assign(trial, worker)
         self._move(trial, command)
         trial.worker = worker
         trial.fresh = True
@@ -452,7 +460,7 @@ class ExperimentMachine:
         if kill_at is not None:
             for worker in busy:
                 self._deadlines.kill(worker, kill_at)
-        return [_interrupt(trial, worker) for worker, trial in busy.items()]
+        return [orders.interrupt(trial, worker) for worker, trial in busy.items()]
 
     def _conclude(self, finish: Finish) -> list[Command]:
         self._finish = finish
@@ -480,10 +488,8 @@ class ExperimentMachine:
         self._deadlines.forget(worker)
 
 
-def _stale(event: Any) -> Note:
+def _stale(event: Any, sender: str = "") -> Note:
     """Late messages are races, not errors; this is the one place that drops them."""
+    if sender:
+        return Note(text=f"{event!r} was ignored: worker {sender} does not run that trial")
     return Note(text=f"{event!r} was ignored: that attempt is over, or the worker unknown")
-
-
-def _interrupt(trial: Trial, worker: str, reason: str = "the run ends") -> Interrupt:
-    return Interrupt(worker=worker, trial=trial.id, attempt=trial.attempt, reason=reason)

@@ -39,10 +39,12 @@ class Panel:
 
     def decide(self, trial: Trial) -> Decision | None:
         """The first decision to stop this trial, or None while it goes on."""
-        for policy in (self._rungs, self._policy if self._due(trial) else None):
-            if policy is not None and (decision := policy.decide(trial)).stop:
-                return decision
-        return None
+        if self._rungs is not None and (decision := self._rungs.decide(trial)).stop:
+            return decision
+        if self._policy is None or not self._due(trial):
+            return None
+        decision = self._policy.decide(trial)
+        return decision if decision.stop else None
 
     def finished(self, trial: Trial) -> None:
         """Let each policy learn from a trial that ended."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn, overload
 
 from maggy.core.transitions import WORKER_MOVES, WorkerStatus
 from maggy.errors import TransitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from maggy.commands import Assign, Command
     from maggy.events import Event
     from maggy.trial import Trial
 
-__all__ = ["Roster", "Story"]
+__all__ = ["OpenTrials", "Roster", "Story"]
 
 _REMEMBERED = 200
 _TOLD = 20
@@ -40,6 +41,35 @@ class Story:
         past = [repr(known) for known in self._events if getattr(known, kind, None) == key]
         subject, event = f"{kind} {key}", type(cause).__name__
         raise TransitionError(subject, state, event, tuple(past[-_TOLD:]))
+
+
+class OpenTrials(Sequence["Trial"]):
+    """The trials that have not ended, oldest first: a view, since there can be thousands.
+
+    Args:
+        by_id: The trials; what happens to it shows here.
+    """
+
+    def __init__(self, by_id: dict[int, Trial]) -> None:
+        self._by_id = by_id
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self._by_id.values())
+
+    def __reversed__(self) -> Iterator[Trial]:
+        return reversed(self._by_id.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Trial]: ...
+
+    def __getitem__(self, index: int | slice) -> Trial | Sequence[Trial]:
+        return list(self._by_id.values())[index]
 
 
 class Roster:

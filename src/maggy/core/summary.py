@@ -73,6 +73,8 @@ class TrialRecord:
         info: The other entries of the returned dict, or None.
         checkpoint: Its newest checkpoint, deleted or not; None if it saved none.
         fresh: True until its latest run reports for the first time.
+        ended: Whether a run of it has ended; a promotion does not take that back.
+        judged: A policy stopped its latest run, not the end of the experiment's time.
     """
 
     id: int
@@ -97,6 +99,8 @@ class TrialRecord:
     info: Mapping[str, Json] | None = None
     checkpoint: CheckpointSaved | None = None
     fresh: bool = True
+    ended: bool = False
+    judged: bool = False
 
     @property
     def running(self) -> bool:
@@ -113,7 +117,7 @@ class TrialRecord:
         self.fresh = False
 
 
-_RUNNING = frozenset({TrialStatus.RUNNING, TrialStatus.STOPPING})
+_RUNNING = (TrialStatus.RUNNING, TrialStatus.STOPPING)
 
 
 class Standing:
@@ -160,6 +164,7 @@ class Summary:
         crew: The workers.
         counts: How many trials are in each state.
         started: How many configurations were given to a worker.
+        ended: How many configurations have ended; those that are promoted still count.
         now: When the newest event happened; seconds of the run's active time.
         notes: Sentences about the run itself: an exhausted search, an optimizer that failed.
         cancelled: True from the user's interruption on.
@@ -171,7 +176,7 @@ class Summary:
         self.trials: dict[int, TrialRecord] = {}
         self.crew = Crew()
         self.counts = dict.fromkeys(TrialStatus, 0)
-        self.started = 0
+        self.started = self.ended = 0
         self.now = 0.0
         self.notes: list[str] = []
         self.cancelled = False
@@ -179,12 +184,9 @@ class Summary:
         self._completed: dict[Resource | None, Standing] = {}
         self._stopped = Standing(maximise=True)
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case each
         """Take in the next event."""
         self.now = event.at
-        self._apply(event)
-
-    def _apply(self, event: Event) -> None:  # noqa: C901, PLR0912 - one case each
         match event:
             case MetricReported():
                 self._on_metric(event)
@@ -243,11 +245,6 @@ class Summary:
         return self.config.get("fidelity") == "stopping"
 
     @property
-    def ended(self) -> int:
-        """How many trials have ended."""
-        return sum(self.counts[status] for status in TrialStatus if status.ended)
-
-    @property
     def running(self) -> int:
         """How many trials have a worker."""
         return sum(self.counts[status] for status in _RUNNING)
@@ -301,6 +298,7 @@ class Summary:
         trial.runs += 1
         trial.fresh = True
         trial.stop_reason, trial.threshold, trial.final = "", None, None
+        trial.judged = False
 
     def _on_metric(self, event: MetricReported) -> None:
         trial = self.trials.get(event.trial)
@@ -324,6 +322,7 @@ class Summary:
             self._move(trial, TrialStatus.STOPPING)
             trial.stop_reason, trial.threshold = event.reason, event.threshold
             trial.final = event.final
+            trial.judged = not self._out_of_time(event.at)
 
     def _on_checkpoint(self, event: CheckpointSaved) -> None:
         trial = self.trials.get(event.trial)
@@ -400,7 +399,15 @@ class Summary:
     def _end(self, trial: TrialRecord, status: TrialStatus, at: float) -> None:
         if trial.status in _RUNNING:
             trial.duration += self.crew.release(trial.worker, at)
+        if status.ended and not trial.ended:
+            trial.ended = True
+            self.ended += 1
         self._move(trial, status)
+
+    def _out_of_time(self, at: float) -> bool:
+        """Whether the whole experiment had used up its time; then everything is stopped."""
+        limit = self.config.get("time_limit")
+        return isinstance(limit, int | float) and at >= limit
 
     def _leave(self, trial: TrialRecord, at: float) -> None:
         """A run ended without a result: judged before, the trial is stopped, else it waits."""

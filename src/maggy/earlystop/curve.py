@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from maggy.contracts import Decision
 from maggy.earlystop.extrapolation import extrapolate
-from maggy.earlystop.references import Leader, Ranked, References, quantile, running_best
+from maggy.earlystop.references import Bests, Leader, Ranked, References, quantile, running_best
 from maggy.trial import TrialStatus
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class CurveRule:
         self.min_peers = min_peers
         self.min_share = min_share
         self._leader = Leader()
+        self._bests = Bests()
         self._references = References(running_best, with_stopped=True)
         self._finals, self._ends, self._lengths, self._noises = (Ranked() for _ in range(4))
 
@@ -83,6 +84,7 @@ class CurveRule:
     def finished(self, trial: Trial) -> None:
         """Learn how long, how noisy and how good completed trials are; others change nothing."""
         self._leader.finished(trial)
+        self._bests.finished(trial)
         self._references.finished(trial)
         if trial.status is not TrialStatus.COMPLETED or not trial.steps:
             return
@@ -93,12 +95,12 @@ class CurveRule:
 
     def decide(self, trial: Trial) -> Decision:
         """Compare the trial with the others; if it is behind, see where it is going."""
-        step, best = trial.steps[-1], min(trial.losses)
+        step, best = trial.steps[-1], self._bests.best(trial)
         column = self._references.column(step)
         if len(column) < self.min_peers or not self._finals.ordered:
             return _GO_ON
         bound = quantile(column, self.keep)
-        if best <= bound or self._leader.leads(trial):
+        if best <= bound or self._leader.leads(best):
             return _GO_ON
         target = quantile(self._finals.ordered, self.quantile)
         horizon = round(quantile(self._ends.ordered, 0.5))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maggy.contracts import Decision
-from maggy.earlystop.references import Leader, References, quantile, running_average
+from maggy.earlystop.references import Bests, Leader, References, quantile, running_average
 
 if TYPE_CHECKING:
     from maggy.trial import Trial
@@ -36,18 +36,20 @@ class MedianRule:
         self.min_peers = min_peers
         self._references = References(running_average)
         self._leader = Leader()
+        self._bests = Bests()
 
     def finished(self, trial: Trial) -> None:
         """Make a completed trial a reference; others change nothing."""
         self._references.finished(trial)
         self._leader.finished(trial)
+        self._bests.finished(trial)
 
     def decide(self, trial: Trial) -> Decision:
         """Compare the trial's best loss with the median at its newest step."""
         step = trial.steps[-1]
-        best = min(trial.losses)
+        best = self._bests.best(trial)
         column = self._references.column(step)
-        if len(column) < self.min_peers or self._leader.leads(trial):
+        if len(column) < self.min_peers or self._leader.leads(best):
             return _GO_ON
         median = quantile(column, 0.5)
         if best <= median:

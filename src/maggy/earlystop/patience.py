@@ -48,7 +48,7 @@ class PatienceRule:
     def decide(self, trial: Trial) -> Decision:
         """Compare the last reports with the best one before them."""
         losses, patience = trial.losses, self.patience
-        if len(losses) <= patience or self._leader.loss is None or self._leader.leads(trial):
+        if len(losses) <= patience or self._leader.loss is None or self._leader.leads(min(losses)):
             return _GO_ON
         before, recent = min(losses[:-patience]), min(losses[-patience:])
         if recent < before - self.min_delta:

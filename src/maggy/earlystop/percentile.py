@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maggy.contracts import Decision
-from maggy.earlystop.references import Leader, References, quantile, running_average
+from maggy.earlystop.references import Bests, Leader, References, quantile, running_average
 
 if TYPE_CHECKING:
     from maggy.trial import Trial
@@ -42,6 +42,7 @@ class PercentileRule:
         self.min_steps = min_steps
         self._references = References(running_average)
         self._leader = Leader()
+        self._bests = Bests()
 
     def __repr__(self) -> str:
         return (
@@ -53,15 +54,16 @@ class PercentileRule:
         """Make a completed trial a reference; others change nothing."""
         self._references.finished(trial)
         self._leader.finished(trial)
+        self._bests.finished(trial)
 
     def decide(self, trial: Trial) -> Decision:
         """Compare the trial's best loss with the percentile at its newest step."""
         if len(trial.steps) < self.min_steps:
             return _GO_ON
         step = trial.steps[-1]
-        best = min(trial.losses)
+        best = self._bests.best(trial)
         column = self._references.column(step)
-        if len(column) < self.min_peers or self._leader.leads(trial):
+        if len(column) < self.min_peers or self._leader.leads(best):
             return _GO_ON
         bound = quantile(column, self.percentile / 100)
         if best <= bound:

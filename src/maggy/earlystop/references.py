@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from maggy.trial import TrialStatus
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 
     from maggy.trial import Trial
 
-__all__ = ["Leader", "Ranked", "References", "quantile", "running_average", "running_best"]
+__all__ = [
+    "Bests",
+    "Leader",
+    "Ranked",
+    "References",
+    "quantile",
+    "running_average",
+    "running_best",
+]
 
 
 class Leader:
@@ -40,9 +49,49 @@ class Leader:
         known = [] if self.loss is None else [self.loss]
         self.loss = min((*known, *final, *trial.losses), default=None)
 
-    def leads(self, trial: Trial) -> bool:
-        """Whether a trial was ever as good as the best completed one; False without one."""
-        return self.loss is not None and min(trial.losses) <= self.loss
+    def leads(self, best: float) -> bool:
+        """Whether a trial with this best loss was as good as the best completed one.
+
+        False without one.
+        """
+        return self.loss is not None and best <= self.loss
+
+
+class _Curve:
+    """A curve, how many of its losses were looked at, and the best of those."""
+
+    __slots__ = ("attempt", "best", "count", "losses")
+
+    def __init__(self, losses: Sequence[float], attempt: int) -> None:
+        self.losses = losses
+        self.attempt = attempt
+        self.count = 0
+        self.best = inf
+
+
+class Bests:
+    """The best loss so far of each running trial; looks at every report once.
+
+    Within an attempt a curve only grows; at the start of another one its end may be void.
+    """
+
+    def __init__(self) -> None:
+        self._curves: dict[int, _Curve] = {}
+
+    def best(self, trial: Trial) -> float:
+        """The best loss of a trial that has reported, in constant time for each new report."""
+        losses = trial.losses
+        curve = self._curves.get(trial.id)
+        if curve is None or curve.losses is not losses or curve.attempt != trial.attempt:
+            curve = self._curves[trial.id] = _Curve(losses, trial.attempt)
+        for loss in losses[curve.count :]:
+            curve.best = min(curve.best, loss)
+        curve.count = len(losses)
+        return curve.best
+
+    def finished(self, trial: Trial) -> None:
+        """Forget the curve of a trial that ended."""
+        self._curves.pop(trial.id, None)
 
 
 class Ranked:

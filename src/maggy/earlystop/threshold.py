@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maggy.contracts import Decision
-from maggy.earlystop.references import Leader
+from maggy.earlystop.references import Bests, Leader
 
 if TYPE_CHECKING:
     from maggy.trial import Trial
@@ -48,6 +48,7 @@ class ThresholdRule:
             raise ValueError(msg)
         self._bar = float(bar)
         self._leader = Leader()
+        self._bests = Bests()
 
     def __repr__(self) -> str:
         sign, name = (-1, "at_least") if self.direction == "max" else (1, "at_most")
@@ -56,11 +57,12 @@ class ThresholdRule:
     def finished(self, trial: Trial) -> None:
         """Remember the best of the completed trials."""
         self._leader.finished(trial)
+        self._bests.finished(trial)
 
     def decide(self, trial: Trial) -> Decision:
         """Compare the trial's best loss with the bar."""
-        best = min(trial.losses)
-        if trial.steps[-1] < self.step or best <= self._bar or self._leader.leads(trial):
+        best = self._bests.best(trial)
+        if trial.steps[-1] < self.step or best <= self._bar or self._leader.leads(best):
             return _GO_ON
         return Decision(
             stop=True,

@@ -5,6 +5,8 @@ Both kinds turn what an optimizer answers, or raises, into one event; neither ju
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import math
 import queue
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     Answer = Suggested | WaitSuggested | SearchExhausted | OptimizerFailed
 
 __all__ = ["Advisor", "InlineAdvisor", "ThreadedAdvisor"]
+
+_JOBS_BEFORE_LOADING = 2
+"""The first is asked ahead, the second when a worker has taken that: workers have started."""
 
 
 class Advisor(Protocol):
@@ -146,11 +151,18 @@ class ThreadedAdvisor:
     Args:
         inner: Does the asking.
         deliver: Called on the advisor's thread with each answer.
+        preload: Modules to load beside it, as soon as the first workers have something to do.
     """
 
-    def __init__(self, inner: InlineAdvisor, deliver: Callable[[Answer], None]) -> None:
+    def __init__(
+        self,
+        inner: InlineAdvisor,
+        deliver: Callable[[Answer], None],
+        preload: Sequence[str] = (),
+    ) -> None:
         self._inner = inner
         self._deliver = deliver
+        self._preload = preload
         self._jobs: queue.SimpleQueue[tuple[int, Sequence[Trial]] | Trial | None]
         self._jobs = queue.SimpleQueue()
         self._closed = False
@@ -173,10 +185,18 @@ class ThreadedAdvisor:
     def _work(self) -> None:
         try:
             with SINGLE:
-                while (job := self._jobs.get()) is not None and not self._closed:
+                for done in itertools.count():
+                    if done == _JOBS_BEFORE_LOADING:
+                        threading.Thread(target=self._load, daemon=True).start()
+                    if (job := self._jobs.get()) is None or self._closed:
+                        return
                     self._pass_on(self._do(job))
         except BaseException as error:  # noqa: BLE001 - a run must not wait for a dead thread
             self._pass_on(self._inner.failed(error))
+
+    def _load(self) -> None:
+        for name in self._preload:
+            importlib.import_module(name)
 
     def _do(self, job: tuple[int, Sequence[Trial]] | Trial) -> Answer | None:
         return self._inner.suggest(*job) if isinstance(job, tuple) else self._inner.tell(job)

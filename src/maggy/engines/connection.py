@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from maggy.errors import WireError
-from maggy.wire.framing import FrameDecoder
+from maggy.wire.framing import PIECE_LIMIT, FrameDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from maggy.wire.framing import Frame
 
-__all__ = ["CLOSE_GRACE", "Connection"]
+__all__ = ["CLOSE_GRACE", "Connection", "Take"]
 
 logger = logging.getLogger(__name__)
 
 CLOSE_GRACE = 1.0
 """Seconds that a peer has to take what was sent before its connection was closed."""
+
+
+Take: TypeAlias = "Callable[[Connection, Frame], None]"
+"""Acts on a frame; may raise ``WireError`` to end the connection."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -28,9 +32,9 @@ class Connection(asyncio.BufferedProtocol):
     Args:
         transport: A transport whose peer proved the key.
         inbox: Memory to read into; may be shared, since each read is used up at once.
-        limit: The longest payload of a frame to accept, bytes.
+        limit: The longest message to accept, bytes; a raw frame may have ``PIECE_LIMIT``.
         hello_timeout: Seconds until ``accept`` must have been called.
-        take: Called with each frame; may raise ``WireError`` to end the connection.
+        take: Called with each frame until ``accept`` names another.
         depart: Called once with ``(worker, reason)`` after an accepted peer's connection ended,
             never from within ``close`` or ``abort``.
 
@@ -48,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         *,
         limit: int,
         hello_timeout: float,
-        take: Callable[[Connection, Frame], None],
+        take: Take,
         depart: Callable[[Connection, str, str], None],
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -58,16 +62,25 @@ class Connection(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         self._transport = transport
         self._inbox = inbox
-        self._decoder = FrameDecoder(limit)
+        self._decoder = FrameDecoder(limit, PIECE_LIMIT)
         self._take = take
         self._depart = depart
         self._out: list[bytes] = []
+        self._room = asyncio.Event()
+        self._room.set()
         self._timer = loop.call_later(hello_timeout, self.abort, "it did not say hello in time")
 
-    def accept(self, worker: str, answer: bytes) -> None:
-        """The peer is this worker from now on; send ``answer``."""
+    def accept(self, worker: str | None, answer: bytes, take: Take | None = None) -> None:
+        """Keep the peer, and send ``answer``.
+
+        Args:
+            worker: Its name from now on; None: it has none, and does not depart.
+            answer: Whole frames.
+            take: Called with each frame from now on; None: as before.
+        """
         self._timer.cancel()
         self.worker = worker
+        self._take = take or self._take
         self.write(answer)
 
     def write(self, data: bytes) -> None:
@@ -75,6 +88,21 @@ class Connection(asyncio.BufferedProtocol):
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
         self._out.append(data)
+
+    async def drained(self) -> None:
+        """Wait until the peer took most of what was written, or is gone."""
+        self._flush()
+        await self._room.wait()
+
+    def pause(self) -> None:
+        """Read nothing more for now."""
+        if self.reason is None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self.reason is None:
+            self._transport.resume_reading()
 
     def close(self, reason: str) -> None:
         """End the connection as soon as the peer took what was written, or after a second."""
@@ -87,6 +115,11 @@ class Connection(asyncio.BufferedProtocol):
         """End the connection at once."""
         if self._end(reason):
             self._transport.abort()
+
+    def replace(self) -> None:
+        """End the connection at once, without a word: its peer has a newer one."""
+        self.worker = None
+        self.abort("it connected again")
 
     def depart(self) -> None:
         """Tell the owner that an accepted peer's connection ended, if that was not done yet."""
@@ -111,15 +144,27 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """The peer closed its side."""
-        where = " in the middle of a message" if self._decoder.unfinished else ""
-        self.abort(f"it closed the connection{where}")
+        self.abort(self._closed())
+
+    def pause_writing(self) -> None:
+        """The peer does not take what was written."""
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        """The peer took it."""
+        self._room.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone, whoever ended it."""
-        self.abort(f"its connection broke: {exc}")
+        self.abort(self._closed() if exc is None else f"its connection broke: {exc}")
         self._timer.cancel()
+        self._room.set()
         self.depart()
         self.lost.set_result(None)
+
+    def _closed(self) -> str:
+        where = " in the middle of a message" if self._decoder.unfinished else ""
+        return f"it closed the connection{where}"
 
     def _end(self, reason: str) -> bool:
         if self.reason is not None:

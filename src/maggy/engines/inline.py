@@ -44,6 +44,8 @@ class InlineEngine:
         provided: model, train_set and test_set, as far as given.
     """
 
+    notes = ()
+
     def __init__(self, train_fn: Callable[..., Any], provided: Mapping[str, Any]) -> None:
         self._train_fn = train_fn
         self._provided = provided

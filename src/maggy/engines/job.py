@@ -66,7 +66,15 @@ class Engine(Protocol):
 
     Building it checks what can be checked before anything is created, such as whether the function
     can be sent to a worker.
+
+    Attributes:
+        notes: What the user should know before the run begins; sentences without a full stop.
     """
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See above."""
+        ...
 
     def run(self, job: Job, feed: Callable[[Sequence[Event]], None]) -> None:
         """Run the job to its end; ``job.machine.finish`` then says how it ended.

@@ -1,9 +1,10 @@
 """The driver's door: accepts connections and lets in those that prove the run's key.
 
 An unproven peer, a *stranger*, costs one socket and 64 bytes for a limited time, whatever it
-sends.  At most ``max_strangers`` are held.  When one more waits, the oldest is dropped, but not
-before it had ``GRACE`` seconds: so a crowd of honest workers that arrive at once is let in batch
-by batch, and a crowd of silent strangers delays an honest worker by about ``GRACE``.
+sends; under TLS 0.3 MB, and its handshake is part of that time.  At most ``max_strangers`` are
+held.  When one more waits, the oldest is dropped, but not before it had ``GRACE`` seconds
+(``TLS_GRACE`` under TLS): so a crowd of honest workers that arrive at once is let in batch by
+batch, and a crowd of silent strangers delays an honest worker by about as long.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import math
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from maggy.errors import ConfigError, WireError
+from maggy.wire.dialing import keep_alive
 from maggy.wire.handshake import ANSWER_SIZE, DriverHandshake
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
-__all__ = ["GRACE", "Listener"]
+__all__ = ["GRACE", "TLS_GRACE", "Listener"]
 
 logger = logging.getLogger(__name__)
 
 GRACE = 0.25
 """Seconds that a stranger has before it may be dropped for the next one."""
+
+TLS_GRACE = 0.5
+"""The same under TLS, where a crowd's handshakes keep each other waiting."""
 
 _BACKLOG = 1024
 _OUT_OF_RESOURCES_PAUSE = 1.0
@@ -54,33 +60,65 @@ class Listener:
         self._admit = admit
         self._timeout = handshake_timeout
         self._max_strangers = max_strangers
-        self._strangers: dict[_Stranger, asyncio.Task[None]] = {}  # oldest first
+        self._strangers: dict[_Stranger, asyncio.Task[object]] = {}  # oldest first
         self._socket: socket.socket | None = None
         self._resume: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
 
-    async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address that was bound.
+    async def start(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, insecure: bool = False
+    ) -> tuple[str, int]:
+        """Bind an address, and listen there; the address and port that were bound.
+
+        Args:
+            host: A name or address of this machine.
+            port: 0 for any that is free.
+            tls: Encrypts everything; None: nothing is.
+            insecure: The user wants just that, even where other machines can reach it.
 
         Raises:
-            ConfigError: The address can be reached from other machines.
+            ConfigError: Other machines can reach the address, and nothing is encrypted.
             OSError: The address cannot be bound.
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, *_, address = found[0]
-        if not ipaddress.ip_address(address[0]).is_loopback:
+        sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        return self.serve(sock, tls=tls, insecure=insecure)
+
+    def serve(
+        self, sock: socket.socket, *, tls: ssl.SSLContext | None = None, insecure: bool = False
+    ) -> tuple[str, int]:
+        """Listen on a socket that is bound already; its address and port.
+
+        Args:
+            sock: It belongs to the listener from now on.
+            tls: Encrypts everything; None: nothing is.
+            insecure: The user wants just that, even where other machines can reach it.
+
+        Raises:
+            ConfigError: Other machines can reach the address, and nothing is encrypted; the
+                socket is closed.
+            OSError: Somebody else listens there.
+        """
+        host, port = sock.getsockname()[:2]
+        reachable = not ipaddress.ip_address(host).is_loopback
+        if reachable and tls is None and not insecure:
+            sock.close()
             msg = (
                 f"`host` must be an address of this machine alone, such as 127.0.0.1, but got "
-                f"{host!r}: the connection is not encrypted."
+                f"{host!r}: the connection is not encrypted. Install the extra maggy[cluster] "
+                "(pip install cryptography), or say tls=False if nobody else can reach your "
+                "network."
             )
             raise ConfigError(msg)
-        self._socket = socket.create_server(
-            (str(address[0]), port), family=family, backlog=_BACKLOG
-        )
-        self._socket.settimeout(0)
-        self._listen(self._socket)
-        name = self._socket.getsockname()
-        return str(name[0]), int(name[1])
+        if reachable:
+            keep_alive(sock)  # those accepted inherit it
+        self._tls, self._socket = tls, sock
+        sock.settimeout(0)
+        sock.listen(_BACKLOG)
+        self._listen(sock)
+        return str(host), int(port)
 
     async def close(self) -> None:
         """Stop listening and drop all strangers; those let in are not touched."""
@@ -89,7 +127,6 @@ class Listener:
         self._stop_listening(self._socket)
         self._socket.close()
         self._socket = None
-        await asyncio.gather(*self._strangers.values())
         strangers = list(self._strangers)
         for stranger in strangers:
             stranger.drop("the driver is closing")
@@ -126,9 +163,10 @@ class Listener:
 
     def _make_room(self, sock: socket.socket) -> bool:
         oldest = next(iter(self._strangers))
-        wait = oldest.since + GRACE - asyncio.get_running_loop().time()
+        grace = GRACE if self._tls is None else TLS_GRACE
+        wait = oldest.since + grace - asyncio.get_running_loop().time()
         if wait > 0:
-            self._pause(sock, min(wait, GRACE))
+            self._pause(sock, wait)
             return False
         oldest.drop("others are waiting")
         self._forget(oldest)
@@ -136,18 +174,18 @@ class Listener:
 
     def _welcome(self, peer: socket.socket) -> None:
         peer.settimeout(0)
-        stranger = _Stranger(DriverHandshake(self._key), self._timeout, self._let_in, self._forget)
-        task = asyncio.get_running_loop().create_task(self._greet(stranger, peer))
+        stranger = _Stranger(
+            peer, DriverHandshake(self._key), self._timeout, self._let_in, self._forget
+        )
+        loop = asyncio.get_running_loop()
+        limit = None if self._tls is None else self._timeout
+        task: asyncio.Task[object] = loop.create_task(
+            loop.connect_accepted_socket(
+                lambda: stranger, peer, ssl=self._tls, ssl_handshake_timeout=limit
+            )
+        )
         self._strangers[stranger] = task
-
-    async def _greet(self, stranger: _Stranger, peer: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: stranger, peer)
-        except OSError as error:
-            logger.info("a connection was gone before it was greeted: %s", error)
-            peer.close()
-            stranger.gone.set_result(None)
-            self._forget(stranger)
+        task.add_done_callback(partial(_greeted, stranger))
 
     def _let_in(self, stranger: _Stranger, transport: asyncio.Transport) -> None:
         self._forget(stranger)
@@ -159,31 +197,50 @@ class Listener:
             self._listen(self._socket)
 
 
+def _greeted(stranger: _Stranger, task: asyncio.Task[object]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        level = logging.INFO if isinstance(error, OSError) else logging.ERROR
+        logger.log(level, "a connection was gone before it was greeted: %s", error)
+    if not stranger.met:
+        stranger.leave()
+
+
 class _Stranger(asyncio.BufferedProtocol):
-    """A peer before its proof; reads ``ANSWER_SIZE`` bytes and never one more."""
+    """A peer before its proof; reads ``ANSWER_SIZE`` bytes and never one more.
+
+    Its time begins when its connection is accepted.  Until TLS is established there is no
+    transport, and it is dropped by its socket.
+    """
 
     def __init__(
         self,
+        peer: socket.socket,
         handshake: DriverHandshake,
         timeout: float,
         proven: Callable[[_Stranger, asyncio.Transport], None],
         lost: Callable[[_Stranger], None],
     ) -> None:
-        self.since = math.inf
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.since = loop.time()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self._peer = peer
         self._handshake = handshake
-        self._timeout = timeout
         self._proven = proven
         self._lost = lost
         self._answer = bytearray()
         self._inbox = bytearray(ANSWER_SIZE)
+        self._transport: asyncio.Transport | None = None
+        self._timer = loop.call_later(timeout, self.drop, "it did not prove the key in time")
+
+    @property
+    def met(self) -> bool:
+        """True once the connection is there, TLS included."""
+        return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        loop = asyncio.get_running_loop()
-        self.since = loop.time()
         self._transport = transport
-        self._timer = loop.call_later(self._timeout, self.drop, "it did not prove the key in time")
         transport.write(self._handshake.greeting)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -193,6 +250,7 @@ class _Stranger(asyncio.BufferedProtocol):
         self._answer += self._inbox[:nbytes]
         if len(self._answer) < ANSWER_SIZE:
             return
+        assert self._transport is not None
         try:
             proof = self._handshake.verify(bytes(self._answer))
         except WireError:
@@ -205,11 +263,24 @@ class _Stranger(asyncio.BufferedProtocol):
 
     def drop(self, why: str) -> None:
         """Close the connection at once."""
-        peer = self._transport.get_extra_info("peername")
-        logger.info("dropped an unproven connection from %s: %s", peer, why)
-        self._transport.abort()
+        if self._transport is not None:
+            peer = self._transport.get_extra_info("peername")
+            logger.info("dropped an unproven connection from %s: %s", peer, why)
+            self._transport.abort()
+            return
+        logger.info("dropped a connection before it was greeted: %s", why)
+        try:
+            self._peer.shutdown(socket.SHUT_RDWR)  # what waits for its handshake hears of it
+        except OSError as error:
+            logger.debug("it was gone already: %s", error)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """The connection is gone; again does nothing."""
         self._timer.cancel()
-        self._lost(self)
-        self.gone.set_result(None)
+        if not self.gone.done():
+            self._peer.close()
+            self._lost(self)
+            self.gone.set_result(None)

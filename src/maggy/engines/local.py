@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maggy.config import INSIDE_A_WORKER
+from maggy.engines.direct import DirectStaff
 from maggy.engines.interrupts import interrupts
-from maggy.engines.processes import WorkerProcesses, thread_env, usable_cores
 from maggy.engines.resources import Shares
 from maggy.engines.session import Session
 from maggy.errors import ConfigError
@@ -19,6 +19,7 @@ from maggy.worker.captures import large_captures
 from maggy.worker.datasets import DataFile
 from maggy.worker.output import tail
 from maggy.worker.payload import dump_payload
+from maggy.worker.processes import WorkerProcesses, thread_env, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ class LocalEngine:
         UnpicklableError: One of them cannot be sent to a worker.
         ConfigError: There is no room for the data sets.
     """
+
+    notes = ()
 
     def __init__(self, train_fn: Callable[..., Any], provided: Mapping[str, Any]) -> None:
         sets = {name: value for name, value in provided.items() if name != "model"}
@@ -78,7 +81,13 @@ class LocalEngine:
         )
         try:
             session = Session(
-                job, setup, self._payload, lambda left: _Subprocesses(job, self._data, left)
+                job,
+                lambda owner: DirectStaff(
+                    owner,
+                    setup,
+                    self._payload,
+                    lambda left: _Subprocesses(job, self._data, left),
+                ),
             )
             with interrupts(session.cancel, heeded=lambda: job.ended_early):
                 session.run(feed)
@@ -106,7 +115,7 @@ def _allow_files(wanted: int) -> None:
 
 
 class _Subprocesses:
-    """The staff of the local engine."""
+    """The processes of the local engine."""
 
     def __init__(self, job: Job, data: DataFile | None, left: Callable[[str, str], None]) -> None:
         self._data = data

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from maggy.engines.advisor import Advisor
     from maggy.events import Event
 
-__all__ = ["Crew", "Loop"]
+__all__ = ["Hands", "Loop"]
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Crew(Protocol):
+class Hands(Protocol):
     """The workers of an engine, as the loop sees them."""
 
     def assign(self, command: Assign) -> None:
@@ -80,7 +80,7 @@ class Loop:
         *,
         machine: ExperimentMachine,
         log: EventLog,
-        crew: Crew,
+        crew: Hands,
         clock: Callable[[], float],
         watch: Callable[[Event], None],
     ) -> None:
@@ -99,8 +99,17 @@ class Loop:
         """Use this optimizer; before the first worker joins."""
         self._advisor = advisor
 
-    def dispatch(self, event: Event) -> None:
-        """Take in one event and what follows from it; acts on workers only at ``flush``."""
+    def dispatch(self, event: Event, sender: str | None = None) -> None:
+        """Take in one event and what follows from it; acts on workers only at ``flush``.
+
+        Args:
+            event: What happened.
+            sender: The worker that says so.  What it cannot have said is not even logged, so that
+                the log replays to the same state.
+        """
+        if sender is not None and (note := self.machine.objection(sender, event)) is not None:
+            self._perform(note)
+            return
         self._events.append(event)
         if not self._busy:
             self._drain()
@@ -110,7 +119,8 @@ class Loop:
         try:
             while self._events:
                 event = self._events.popleft()
-                self._record(event)
+                self._log.append(event)
+                self._watch(event)
                 for command in self.machine.handle(event):
                     self._perform(command)
         finally:
@@ -132,6 +142,8 @@ class Loop:
 
     def _send(self) -> None:
         self._log.commit()
+        if not self._outbox:
+            return
         outbox, self._outbox = self._outbox, []
         for command in outbox:
             match command:

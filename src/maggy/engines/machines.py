@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from maggy.contracts import Fidelity, MultiFidelityOptimizer, SearchContext
 from maggy.core.backlog import Backlog
 from maggy.core.machine import ExperimentMachine
+from maggy.engines.earlier import WarmStart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from maggy.config import OptimizationConfig
-    from maggy.contracts import Optimizer
+    from maggy.contracts import EarlierRun, Optimizer
     from maggy.trial import Json
     from maggy.worker.injection import Plan
 
@@ -25,7 +26,11 @@ _FIRST_TRIALS = 3
 
 
 def search_context(
-    config: OptimizationConfig, num_workers: int, seed: int, plan: Plan | None = None
+    config: OptimizationConfig,
+    num_workers: int,
+    seed: int,
+    plan: Plan | None = None,
+    earlier: Sequence[EarlierRun] = (),
 ) -> SearchContext:
     """What the optimizer of a new search gets to know; without a plan, trials can do anything.
 
@@ -43,6 +48,7 @@ def search_context(
         seed=seed,
         takes_budget=plan is None or plan.takes_budget,
         takes_reporter=plan is None or plan.takes_reporter,
+        earlier=earlier,
     )
 
 
@@ -91,9 +97,30 @@ def _first(num_trials: int | None, workers: int) -> int:
     return first if num_trials is None else min(first, num_trials)
 
 
-def describe_optimizer(optimizer: Optimizer) -> Mapping[str, Json]:
-    """For the log: what this started optimizer says of the search, and how it uses budgets."""
-    told: dict[str, Json] = {"notes": list(getattr(optimizer, "notes", ()))}
+def describe_optimizer(
+    optimizer: Optimizer, warm: WarmStart | None = None, notes: Sequence[str] = ()
+) -> Mapping[str, Json]:
+    """For the log: what this started optimizer says of the search, and how it uses budgets.
+
+    What is used of earlier runs is written down too, so whoever reads the log needs none of them.
+
+    Args:
+        optimizer: Started.
+        warm: What it was told of earlier runs, if there are any.
+        notes: Further sentences about the run.
+    """
+    own, warm = getattr(optimizer, "notes", ()), warm or WarmStart()
+    told: dict[str, Json] = {"notes": [*own, *warm.notes, *_unused(optimizer, warm), *notes]}
+    if warm.runs:
+        told["earlier"] = warm.evidence
     if isinstance(optimizer, MultiFidelityOptimizer):
         told["fidelity"] = optimizer.fidelity.value
     return told
+
+
+def _unused(optimizer: Optimizer, warm: WarmStart) -> Sequence[str]:
+    """A sentence if nothing that earlier runs found can change the search."""
+    sampler = getattr(optimizer, "sampler", optimizer)
+    if not warm.runs or getattr(sampler, "learns", True):
+        return ()
+    return (f"{sampler!r} does not learn, so the warm start changes nothing: use 'gp' or 'tpe'.",)

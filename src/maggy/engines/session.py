@@ -1,9 +1,9 @@
-"""One run with workers in processes of their own: server, loop and staff on one thread.
+"""One run with workers in processes of their own: loop and staff on one thread.
 
 The thread that called ``run`` only waits, shows what happened and passes Ctrl-C on; everything
 else happens on the driver's thread, so nothing here needs a lock.  What other threads and signal
-handlers want is put in line (``_post``) and never waits for the driver's thread.  A worker is lost
-when its process has exited *and* its connection has ended: what it said last still counts.
+handlers want is put in line (``_post``) and never waits for the driver's thread.  How workers are
+started and reached is the staff's business (``staff``).
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from maggy.engines.advisor import InlineAdvisor, ThreadedAdvisor
 from maggy.engines.loop import Loop
 from maggy.engines.retention import Retention
 from maggy.engines.seeds import trial_seed
-from maggy.engines.server import Server
 from maggy.engines.translate import events_of
 from maggy.events import CancelRequested, EngineFailed, WorkerLost
 from maggy.trial import TrialError
-from maggy.wire.handshake import new_key
-from maggy.wire.messages import Quit, Ready, Run, Setup, Stop
+from maggy.wire.messages import Quit, Ready, Run, SetupFailed, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,10 +32,11 @@ if TYPE_CHECKING:
     from maggy.commands import Assign, Interrupt, StopTrial
     from maggy.engines.advisor import Advisor
     from maggy.engines.job import Job
+    from maggy.engines.staff import MakeStaff
     from maggy.events import Event
-    from maggy.wire.messages import FromWorker, Hello
+    from maggy.wire.messages import FromWorker
 
-__all__ = ["Session", "Staff"]
+__all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,47 +44,21 @@ _FEED_INTERVAL = 0.1
 _CANCEL_GRACE = 1.0
 _QUIT_GRACE = 2.0
 """Seconds that a worker gets to leave by itself, for the exit handlers of user code."""
-_LAST_WORDS = 1.0
-"""Seconds between the end of a connection and of its process before the other is ended too."""
 _EARLY_DEATHS = 3
 """So many workers in a row that die before they are ready end the run, if no other is left."""
+_MANY_EARLY_DEATHS = 20
+"""So many end it even if others wait for a place, unless one is ready."""
 _BACK_OFF = 0.1
 """Seconds before the first replacement of a worker that died early; doubles."""
 _LONGEST_BACK_OFF = 60.0
 
 
-class Staff(Protocol):
-    """Gets workers started and notices that one is gone; all that engines differ in."""
-
-    def hire(self, worker: str, address: tuple[str, int], key: bytes) -> None:
-        """Start a worker that connects to this address with this key.
-
-        Raises:
-            OSError: It cannot be started now; it is tried again later.
-        """
-        ...
-
-    def fire(self, worker: str) -> None:
-        """End a worker by force; nothing happens when it is gone already."""
-        ...
-
-    def last_words(self, worker: str) -> str:
-        """The end of what the worker's process printed outside trials."""
-        ...
-
-    def close(self) -> None:
-        """End every worker by force; nothing is left afterwards."""
-        ...
-
-
 @dataclass(slots=True)
 class _Member:
-    """A worker as the driver knows it; ``exited`` says how its process ended."""
+    """A worker that was hired; it has joined once it is ready to run trials."""
 
     name: str
-    connected: bool = False
     joined: bool = False
-    exited: str | None = None
 
 
 class Session:
@@ -93,24 +66,11 @@ class Session:
 
     Args:
         job: What to run.
-        setup: What each worker needs before its first trial.
-        payload: The training function, pickled.
-        staff: Makes the staff; it calls its argument, from any thread, with the name of a worker
-            that is gone and a clause that says how.
+        staff: Makes the staff, which tells its argument what happens.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        setup: Setup,
-        payload: bytes,
-        staff: Callable[[Callable[[str, str], None]], Staff],
-    ) -> None:
+    def __init__(self, job: Job, staff: MakeStaff) -> None:
         self._job = job
-        self._setup = setup
-        self._payload = payload
-        self._make_staff = staff
-        self._key = new_key()
         self._news: deque[Event] = deque()
         self._posts: deque[Callable[[], None]] = deque()
         self._listening = False
@@ -127,6 +87,7 @@ class Session:
             machine=job.machine, log=job.log, crew=self, clock=self._clock, watch=self._watch
         )
         self._retention = Retention(job)
+        self._staff = staff(self)
 
     # On the caller's thread
 
@@ -137,13 +98,8 @@ class Session:
             MaggyError: The log failed.
             OSError: The server, or what starts workers, could not be started.
         """
-        self._staff = self._make_staff(self._left)
         thread = threading.Thread(target=self._work, name="maggy-driver", daemon=True)
-        try:
-            thread.start()
-        except BaseException:
-            self._staff.close()
-            raise
+        thread.start()
         try:
             while not self._ended.wait(_FEED_INTERVAL):
                 feed(self._take_news())
@@ -187,22 +143,14 @@ class Session:
         self._aio = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self._empty = asyncio.Event()
-        self._server = Server(
-            key=self._key,
-            on_hello=self._on_hello,
-            on_message=self._on_message,
-            on_gone=self._on_gone,
-            on_error=self._fail,
-        )
         async with contextlib.AsyncExitStack() as closing:  # whatever fails: all of it, last first
-            closing.push_async_callback(self._server.close)
             closing.callback(self._retention.close)
-            closing.callback(self._staff.close)
+            closing.push_async_callback(self._staff.close)
             advisor = self._make_advisor()
             closing.callback(advisor.close)
             self._core.advise(self._retention.listen(advisor))
             closing.callback(self._stop_timer)
-            self._address = await self._server.start()
+            await self._staff.open()
             self._guard(self._open)
             await self._over.wait()
             await self._dismiss()
@@ -227,7 +175,11 @@ class Session:
         inline = InlineAdvisor(job.optimizer, job.space, job.seed, self._clock)
         if getattr(job.optimizer, "suggests_inline", False):
             return inline
-        return ThreadedAdvisor(inline, lambda event: self._post(lambda: self._dispatch(event)))
+        return ThreadedAdvisor(
+            inline,
+            lambda event: self._post(lambda: self._dispatch(event)),
+            preload=getattr(job.optimizer, "preload", ()),
+        )
 
     async def _dismiss(self) -> None:
         """Let the workers leave; the others are ended by ``close``.
@@ -252,9 +204,10 @@ class Session:
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - ends the run, raised by ``run``
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End the run with this error."""
         self._keep(error)
         self._over.set()
 
@@ -268,10 +221,10 @@ class Session:
     def _over_now(self) -> None:
         self._over.set()
 
-    def _dispatch(self, event: Event) -> None:
+    def _dispatch(self, event: Event, sender: str | None = None) -> None:
         if self._error is not None:  # perhaps the log's: nothing may follow what is not in it
             return
-        self._core.dispatch(event)
+        self._core.dispatch(event, sender)
         if not self._flush_due:
             self._flush_due = True
             self._aio.call_soon(self._guard, self._flush)
@@ -303,65 +256,44 @@ class Session:
         self._core.tick()
         self._flush()
 
-    # What workers do
+    # What the staff tells
 
-    def _on_hello(self, hello: Hello) -> tuple[Setup, bytes] | None:
-        member = self._members.get(hello.worker)
-        if member is None or member.exited is not None or member.connected or member.joined:
-            return None  # nobody that was started just now
-        member.connected = True
-        return self._setup, self._payload
-
-    def _on_message(self, worker: str, message: FromWorker) -> None:
+    def heard(self, worker: str, message: FromWorker) -> None:
+        """A worker says this."""
+        member = self._members.get(worker)
+        if member is None:
+            return
         if isinstance(message, Ready):
-            self._members[worker].joined = True
+            member.joined = True
             self._early_deaths = 0
+        if isinstance(message, SetupFailed) and self._anyone_ready():
+            logger.warning(
+                "worker %s cannot be set up, and the others go on: %s", worker, message.error
+            )
+            self._staff.fire(worker)  # it is replaced as one that died early
+            return
         for event in events_of(worker, message, self._clock()):
-            self._dispatch(event)
+            self._dispatch(event, sender=worker)
 
-    def _on_gone(self, worker: str, reason: str) -> None:
+    def lost(self, worker: str, reason: str) -> None:
+        """Replace it, unless none is wanted any more."""
         member = self._members.get(worker)
-        if member is None:
-            return
-        member.connected = False
-        if member.exited is None:  # its exit is about to be reported, and says more
-            self._aio.call_later(_LAST_WORDS, self._guard, lambda: self._see_off(member))
-        else:
-            self._lose(member)
+        if member is not None:
+            self._guard(lambda: self._lose(member, reason))
 
-    def _left(self, worker: str, reason: str) -> None:
-        """From the staff, on any thread: this worker's process is gone."""
-        self._post(lambda: self._on_exit(worker, reason))
+    def unable(self, reason: str, output: str = "") -> None:
+        """End the run: there will be no worker."""
+        error = TrialError(type="WorkerLost", message=reason, output=output)
+        self._guard(lambda: self._dispatch(EngineFailed(at=self._clock(), error=error)))
 
-    def _on_exit(self, worker: str, reason: str) -> None:
-        member = self._members.get(worker)
-        if member is None:
-            return
-        member.exited = reason
-        if member.connected:
-            self._aio.call_later(_LAST_WORDS, self._guard, lambda: self._hang_up(member))
-        else:
-            self._lose(member)
-
-    def _see_off(self, member: _Member) -> None:
-        over = self._job.machine.finish is not None  # then it is leaving, and has its own time
-        if member.exited is None and not member.connected and not over:
-            self._staff.fire(member.name)
-
-    def _hang_up(self, member: _Member) -> None:
-        if member.connected:
-            self._server.disconnect(member.name, "its process is gone")
-
-    def _lose(self, member: _Member) -> None:
-        assert member.exited is not None
+    def _lose(self, member: _Member, reason: str) -> None:
         del self._members[member.name]
         if self._over.is_set() and not self._anyone_ready():
             self._empty.set()
         if not member.joined:
-            self._replace_early(member, member.exited)
+            self._replace_early(member, reason)
         elif self._job.machine.finish is None:
-            at = self._clock()
-            self._dispatch(WorkerLost(at=at, worker=member.name, reason=member.exited))
+            self._dispatch(WorkerLost(at=self._clock(), worker=member.name, reason=reason))
             self._hire()
 
     def _replace_early(self, member: _Member, how: str) -> None:
@@ -369,7 +301,8 @@ class Session:
         if self._leaving():
             return
         self._early_deaths += 1
-        if self._early_deaths < _EARLY_DEATHS or self._members:
+        hopeless = self._early_deaths >= _MANY_EARLY_DEATHS and not self._anyone_ready()
+        if self._early_deaths < _EARLY_DEATHS or (self._members and not hopeless):
             delay = min(_BACK_OFF * 2 ** min(self._early_deaths - 1, 20), _LONGEST_BACK_OFF)
             logger.warning(
                 "worker %s died before it was ready: %s. Trying again in %.1f s.",
@@ -378,9 +311,7 @@ class Session:
             self._aio.call_later(delay, self._guard, self._hire)
             return
         message = f"{self._early_deaths} workers died before they were ready: {how}"
-        output = self._staff.last_words(member.name)
-        error = TrialError(type="WorkerLost", message=message, output=output)
-        self._dispatch(EngineFailed(at=self._clock(), error=error))
+        self.unable(message, self._staff.last_words(member.name))
 
     def _anyone_ready(self) -> bool:
         return any(member.joined for member in self._members.values())
@@ -403,10 +334,9 @@ class Session:
         self._hired += 1
         self._members[member.name] = member
         try:
-            self._staff.hire(member.name, self._address, self._key)
+            self._staff.hire(member.name)
         except OSError as error:
-            member.exited = f"it could not be started: {error}"
-            self._lose(member)
+            self._lose(member, f"it could not be started: {error}")
 
     # What the loop wants of the workers
 
@@ -420,12 +350,12 @@ class Session:
             budget=command.budget,
             seed=seed,
         )
-        self._server.send(command.worker, run)
+        self._staff.send(command.worker, run)
 
     def stop(self, command: StopTrial | Interrupt) -> None:
         """Send the stop to the worker."""
         stop = Stop(trial=command.trial, attempt=command.attempt, reason=command.reason)
-        self._server.send(command.worker, stop)
+        self._staff.send(command.worker, stop)
 
     def kill(self, worker: str) -> None:
         """End the worker's process."""
@@ -433,4 +363,4 @@ class Session:
 
     def shutdown(self, worker: str) -> None:
         """Ask the worker to leave."""
-        self._server.send(worker, Quit())
+        self._staff.send(worker, Quit())

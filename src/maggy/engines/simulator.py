@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from maggy.core.summary import Summary
 from maggy.engines.advisor import InlineAdvisor
 from maggy.engines.conditions import Conditions, Fate
+from maggy.engines.earlier import read_earlier
 from maggy.engines.job import Job
 from maggy.engines.loop import Loop
 from maggy.engines.machines import describe_optimizer, new_machine, search_context
@@ -92,10 +93,11 @@ def simulate(
         raise ConfigError(msg)
     seed = 0 if config.seed is None else config.seed
     optimizer = config.build_optimizer()
-    optimizer.start(search_context(config, workers, seed))
+    warm = read_earlier(config)
+    optimizer.start(search_context(config, workers, seed, earlier=warm.runs))
     described = {
         **config.describe(),
-        **describe_optimizer(optimizer),
+        **describe_optimizer(optimizer, warm),
         "engine": "simulator",
         "num_workers": workers,
         "seed": seed,
@@ -175,6 +177,7 @@ class _World:
         self._job = job
         self._workload = workload
         self._conditions = conditions
+        self._report_delay = conditions.report
         self._feed = feed
         self._news: list[Event] = []
         self._now = 0.0
@@ -310,12 +313,12 @@ class _World:
     def _report(self, run: _Run) -> None:
         if self._runs.get(run.worker) is not run:
             return  # its worker is gone
-        at = self._now + self._conditions.report
-        trial, attempt = run.key
+        at, trial, attempt = self._now + self._report_delay, run.trial, run.attempt
         if run.stop_at <= self._now:
             self._leave(run, TrialStopped(at=at, trial=trial, attempt=attempt))
             return
-        step, value = run.recording.steps[run.position], run.recording.values[run.position]
+        recording, position = run.recording, run.position
+        step, value = recording.steps[position], recording.values[position]
         if not math.isfinite(value):
             self._fail(run, f"the metric at step {step} is {value}")
             return
@@ -330,12 +333,12 @@ class _World:
         if not math.isfinite(value):
             self._fail(run, f"the returned metric is {value}")
             return
-        at = self._now + self._conditions.report
+        at = self._now + self._report_delay
         trial, attempt = run.key
         self._leave(run, TrialFinished(at=at, trial=trial, attempt=attempt, value=value))
 
     def _fail(self, run: _Run, message: str) -> None:
-        at = self._now + self._conditions.report
+        at = self._now + self._report_delay
         error = TrialError(type="OutcomeError", message=message)
         trial, attempt = run.key
         self._leave(run, TrialFailed(at=at, trial=trial, attempt=attempt, error=error))
@@ -346,10 +349,11 @@ class _World:
 
     def _tell(self, event: Event) -> None:
         """Send what a worker has to say."""
-        if self._conditions.report:
-            self._deliver(self._conditions.report, event)
+        if self._report_delay:
+            self._deliver(self._report_delay, event)
         else:
-            self._dispatch(event)
+            self._loop.dispatch(event)
+            self._loop.flush()
 
 
 class _CostlyAdvisor:

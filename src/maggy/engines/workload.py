@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from maggy.errors import ConfigError
@@ -199,15 +198,17 @@ class Synthetic:
 
     def run(self, trial: int, hparams: Hparams, budget: Resource | None) -> Recording:
         """See ``Workload``."""
+        import numpy as np
+
         rng = _generator(self._seed, trial)
         plateau, rate, pace = rng.random(), 0.05 + 0.5 * rng.random(), rng.standard_normal()
-        noise = (0.01 * rng.standard_normal(self._steps)).tolist()
+        noise = 0.01 * rng.standard_normal(self._steps)
         seconds = math.exp(self._spread * pace - self._spread**2 / 2) / self._steps
-        gaps = accumulate([1 - rate] * self._steps, lambda gap, keep: gap * keep)
+        gaps = np.multiply.accumulate(np.full(self._steps, 1 - rate))
         return Recording(
             hparams=hparams,
             steps=range(self._steps),
-            values=[plateau * (1 - gap) + off for gap, off in zip(gaps, noise, strict=True)],
+            values=(plateau * (1 - gaps) + noise).tolist(),
             seconds=[seconds] * self._steps,
         ).until(budget)
 

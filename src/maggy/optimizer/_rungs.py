@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from maggy.trial import Trial
 
-__all__ = ["Brackets", "Rung", "RungRule", "milestones"]
+__all__ = ["Brackets", "Rung", "RungRule", "milestones", "one_round", "quota"]
 
 _GO_ON = Decision(stop=False)
 
@@ -42,6 +42,15 @@ def milestones(factor: int, low: int, high: int) -> tuple[int, ...]:
         rungs.append(low)
         low *= factor
     return (*rungs, high)
+
+
+def quota(count: int, factor: int) -> int:
+    """How many of so many go on: those with at most ``count / factor`` ahead of them.
+
+    >>> [quota(count, 3) for count in (1, 2, 3, 5, 6, 27)]
+    [1, 1, 2, 2, 3, 10]
+    """
+    return count // factor + 1
 
 
 class Brackets:
@@ -77,15 +86,36 @@ class Brackets:
         return self._of[trial]
 
 
+def one_round(factor: int, rungs: Sequence[int], brackets: int) -> int:
+    """How many configurations successive halving or Hyperband begins with, by the book.
+
+    ``factor ** s``, where ``s = floor(log(R / r) / log(factor))`` from the first rung, r, to the
+    last, R; with several brackets the sum of theirs (Li et al. 2018, algorithm 1).
+
+    >>> one_round(2, (1, 2, 4), 1), one_round(3, (1, 3, 9, 10), 1), one_round(3, (1, 3, 9), 3)
+    (4, 9, 17)
+    """
+    short = rungs[-1] < rungs[0] * factor ** (len(rungs) - 1)
+    tops = len(rungs) - short
+    return sum(Brackets(min(brackets, tops), factor, tops).weights)
+
+
 class Rung:
     """The trials of a bracket that ended a run here; equal losses: the earlier trial is better.
 
     Failed trials count, but are never promoted.  A promotion costs O(log n) and a shift of a list.
+
+    Args:
+        factor: The reduction factor, eta.
+        exact: No more than ``n_k // factor`` are ever promoted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, factor: int, *, exact: bool = False) -> None:
+        self._factor = factor
+        self._exact = exact
         self.losses: dict[int, float] = {}
         self._promoted: set[int] = set()
+        self._ranked: list[tuple[float, int]] = []
         self._waiting: list[tuple[float, int]] = []
 
     def arrive(self, trial: int, loss: float) -> None:
@@ -93,8 +123,10 @@ class Rung:
         if trial in self.losses:
             return
         self.losses[trial] = loss
-        if isfinite(loss) and trial not in self._promoted:
-            insort(self._waiting, (loss, trial))
+        if isfinite(loss):
+            insort(self._ranked, (loss, trial))
+            if trial not in self._promoted:
+                insort(self._waiting, (loss, trial))
 
     def promote(self, trial: int) -> None:
         """A trial goes on to the next rung; saying so again changes nothing."""
@@ -106,30 +138,39 @@ class Rung:
         if self._waiting[place : place + 1] == [entry]:
             del self._waiting[place]
 
-    def promotable(self, factor: int, *, last_call: bool = False) -> int | None:
-        """The trial to promote, if one is due: at most ``n_k // factor`` ever are.
+    def promotable(self, *, last_call: bool = False) -> int | None:
+        """The trial to promote, if one is due: the best that waits, if it is good enough.
 
-        Promoting no more, whatever the order of arrival, is the guard of D-ASHA (Li et al. 2022,
-        Hyper-Tune).  With fewer than ``quota`` promoted, the best waiting trial is among the
-        best ``quota``: all ahead of it were promoted.
+        It is if at most ``n_k / factor`` are better, once ``factor`` have arrived.  Algorithm 2 of
+        Li et al. (2020) takes the best ``n_k // factor``, one fewer.  Whoever was promoted before
+        keeps no better one from going on, so that noise and an unlucky order cost some promotions
+        more, of the order of sqrt(n) (there, section 3.3), but not the best trial.
+
+        An exact rung promotes while fewer than ``n_k // factor`` were promoted, whoever these are:
+        the guard of D-ASHA (Li et al. 2022, Hyper-Tune).  Its best that waits is among the best
+        ``n_k // factor`` then, for all ahead of it were promoted.
 
         Args:
-            factor: The reduction factor.
             last_call: No more trials will come, so one goes on, however few there are.
         """
-        quota = len(self.losses) // factor
-        if last_call:
-            quota = max(quota, 1)
-        if len(self._promoted) >= quota or not self._waiting:
+        if not self._waiting:
             return None
-        return self._waiting[0][1]
+        count = len(self.losses)
+        best = self._waiting[0]
+        if last_call and not self._promoted:
+            return best[1]
+        if self._exact:
+            return best[1] if len(self._promoted) < count // self._factor else None
+        better = bisect_left(self._ranked, best)
+        return best[1] if better < quota(count, self._factor) and count >= self._factor else None
 
 
 class RungRule:
     """Stops trials at rungs, by what they report: the *stopping* variant of ASHA.
 
-    At a rung, a trial goes on if it is among the best ``n_k // factor`` of those that got there,
-    itself included, or the best of all; so the first one does.  At the last rung it is complete.
+    At a rung, a trial goes on if at most ``n_k / factor`` of those that got there, itself
+    included, are better, as in Syne Tune; so the first to arrive does, and the best so far, and
+    one that is as good as the last that may.  At the last rung it is complete.
     A report beyond a rung counts there, unless there was one before; a trial that runs again,
     because its worker was lost, is not judged twice.
 
@@ -143,7 +184,7 @@ class RungRule:
         self._factor = factor
         self._rungs = rungs
         self._brackets = brackets
-        self._arrived: dict[tuple[int, int], list[tuple[float, int]]] = {}
+        self._arrived: dict[tuple[int, int], list[float]] = {}
         self._next: dict[int, int] = {}
 
     def finished(self, trial: Trial) -> None:
@@ -168,19 +209,19 @@ class RungRule:
 
     def _judge(self, trial: Trial, bracket: int, rung: int) -> Decision:
         arrived = self._arrived.setdefault((bracket, rung), [])
-        entry = (trial.losses[-1], trial.id)
-        rank = bisect_left(arrived, entry)
-        arrived.insert(rank, entry)
-        quota = max(1, len(arrived) // self._factor)
-        if rank < quota:
+        loss = trial.losses[-1]
+        better = bisect_left(arrived, loss)
+        arrived.insert(better, loss)
+        may = quota(len(arrived), self._factor)
+        if better < may:
             return _GO_ON
-        bound = arrived[quota - 1][0]
+        bound = arrived[may - 1]
         return Decision(
             stop=True,
             reason=(
-                f"its value {{value}} at {self._rungs[rung]} is not among the best {quota} of "
+                f"its value {{value}} at {self._rungs[rung]} is not among the best {may} of "
                 f"{len(arrived)} that got there; the last of those has {{bound}}"
             ),
             threshold=bound,
-            losses={"value": entry[0], "bound": bound},
+            losses={"value": loss, "bound": bound},
         )

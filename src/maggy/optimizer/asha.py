@@ -1,19 +1,20 @@
 """Asynchronous successive halving: all configurations train a little, the best of them on.
 
-Li et al. (2020), "A System for Massively Parallel Hyperparameter Tuning", algorithm 2, with the
-guard of D-ASHA (Li et al. 2022, Hyper-Tune) against promoting too many by early noise.
+Li et al. (2020), "A System for Massively Parallel Hyperparameter Tuning", algorithm 2; a search of
+exactly one round has the sizes of successive halving.  ``_rungs`` says who goes on.
 ``docs/asha.md`` says what users need to know, ADR 12 how the variants are chosen.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Literal, Self
 
 from maggy.contracts import Fidelity, MultiFidelityOptimizer
 from maggy.errors import ConfigError
-from maggy.optimizer._rungs import Brackets, Rung, RungRule, milestones
+from maggy.optimizer._rungs import Brackets, Rung, RungRule, milestones, one_round
 from maggy.optimizer._sampler import Informed
 from maggy.optimizer.registry import resolve
 from maggy.searchspace.naming import did_you_mean
@@ -39,8 +40,16 @@ class Asha:
     """Trains every configuration a little, and one in ``reduction_factor`` on to the next rung.
 
     The rungs are ``resource_min``, times ``reduction_factor`` from one to the next, and exactly
-    ``resource_max`` as the last; ``num_trials`` counts configurations.  The search ends when
-    nothing can be promoted any more; one configuration at least is trained to ``resource_max``.
+    ``resource_max`` as the last; ``num_trials`` counts configurations.  A trial goes on from a
+    rung if at most one in ``reduction_factor`` of those that have got there are better.  The
+    search ends when nothing can be promoted any more; one configuration at least is trained to
+    ``resource_max``.
+
+    Asking for exactly one round is asking for successive halving: of each rung, exactly one in
+    ``reduction_factor`` is promoted.  With the defaults and ``num_trials=4``, 4 configurations
+    train to 1, 2 of them to 2 and 1 to 4.  A round is ``reduction_factor ** s`` configurations for
+    the largest *s* with ``resource_min * reduction_factor ** s <= resource_max``; with several
+    brackets it is the sum of theirs, as in Hyperband.
 
     Args:
         reduction_factor: One in so many goes on; 3 or 4 suits most searches.
@@ -123,12 +132,17 @@ class Asha:
                 cannot search this space.
         """
         self.fidelity = _fidelity(self.mode, context)
-        self.sampler.start(context)
+        rungs = () if self.fidelity is Fidelity.SINGLE else self.milestones
+        self.sampler.start(replace(context, rungs=rungs))
         self._num_trials = inf if context.num_trials is None else context.num_trials
         self._exhausted: Exhausted | None = None
         self._brackets = Brackets(self.brackets, self.reduction_factor, len(self.milestones))
         self._index = {budget: rung for rung, budget in enumerate(self.milestones)}
-        self._rungs = [[Rung() for _ in self.milestones] for _ in range(self.brackets)]
+        factor = self.reduction_factor
+        exact = self._num_trials == one_round(factor, self.milestones, self.brackets)
+        self._rungs = [
+            [Rung(factor, exact=exact) for _ in self.milestones] for _ in range(self.brackets)
+        ]
         self._under_way: dict[int, tuple[int, int]] = {}
         self._hparams: dict[int, Hparams] = {}
         self._informed = Informed(self.sampler, len(context.searchspace), self.milestones)
@@ -216,7 +230,7 @@ class Asha:
         for rung in reversed(range(len(self.milestones) - 1)):
             for bracket, rungs in enumerate(self._rungs):
                 last_call = lowest is not None and rung < lowest[bracket]
-                trial = rungs[rung].promotable(self.reduction_factor, last_call=last_call)
+                trial = rungs[rung].promotable(last_call=last_call)
                 if trial is not None:
                     budget = self.milestones[rung + 1]
                     hparams = self._hparams[trial]

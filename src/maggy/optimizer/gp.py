@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from maggy.errors import ConfigError
-from maggy.optimizer.centre import centre
+from maggy.optimizer.centre import centre, favourites
 from maggy.optimizer.history import Tried, require_hyperparameters
 from maggy.optimizer.random_search import RandomSearch
 from maggy.trial import Suggestion, TrialStatus
@@ -32,8 +32,9 @@ class GP:
     Expected improvement (Jones et al. 1998) in its logarithm (Ament et al. 2023), under a
     Matern-5/2 process with a length-scale per hyperparameter.  Pending trials are integrated over
     joint draws of what they may become, stopped trials count as censored, failed ones as bad, and
-    no configuration is proposed twice.  The first trials are the centre of the space, with the
-    declared defaults, and points of a scrambled Sobol sequence.
+    no configuration is proposed twice.  As the sampler of ASHA or Hyperband, it models losses over
+    configurations and resource together (Klein et al. 2020).  The first trials are the centre of
+    the space, with the declared defaults, and points of a scrambled Sobol sequence.
 
     The answer is a function of the run's seed, the trials that ended, those pending, and ``rng``;
     the order in which trials ended does not matter.
@@ -45,6 +46,8 @@ class GP:
     Raises:
         ConfigError: ``initial_trials`` is no positive int.
     """
+
+    preload = ("maggy.optimizer._gp.strategy",)
 
     def __init__(self, initial_trials: int | None = None) -> None:
         if initial_trials is not None and (type(initial_trials) is not int or initial_trials < 1):
@@ -68,6 +71,7 @@ class GP:
         self._ended: dict[int, Trial] = {}
         self._strategy: Strategy | None = None
         self._design: RandomSearch | None = None
+        self._favourites = favourites(self._space, context.earlier)
 
     def ask(
         self, number: int, pending: Sequence[Trial], rng: np.random.Generator
@@ -79,9 +83,13 @@ class GP:
         """
         hparams: Hparams | None = None
         taken = self._tried.ended | self._tried.pending(pending)
-        if not taken:
+        favourite = next((key for key in self._favourites if key not in taken), None)
+        if favourite is not None:
+            hparams = self._favourites[favourite]
+        elif taken <= self._favourites.keys():
             middle = centre(self._space)
-            hparams = middle if self._space.satisfies(middle) else None
+            free = self._space.key(middle) not in taken
+            hparams = middle if free and self._space.satisfies(middle) else None
         elif self._experienced(len(pending)):
             hparams = self._model().suggest(pending, taken, rng)
         if hparams is not None:
@@ -99,14 +107,20 @@ class GP:
             self._design.tell(kept)
 
     def _experienced(self, pending: int) -> bool:
-        """Whether the design is handed out, and half of it completed."""
+        """Whether the design is handed out, and half of it has told something."""
         if self._space.cardinality == 1:
             return False
         wanted = self._wanted()
         if len(self._ended) + pending < wanted:
             return False
-        completed = sum(t.status is TrialStatus.COMPLETED for t in self._ended.values())
-        return completed >= min(max(_FEWEST, math.ceil(wanted / 2)), wanted)
+        known = sum(map(self._tells, self._ended.values()))
+        return known >= min(max(_FEWEST, math.ceil(wanted / 2)), wanted)
+
+    def _tells(self, trial: Trial) -> bool:
+        """Whether the model learns a loss from it: with rungs, what it came to at any of them."""
+        if trial.status is TrialStatus.STOPPED:
+            return len(self._context.rungs) > 1 and bool(trial.losses)
+        return trial.status is TrialStatus.COMPLETED
 
     def _wanted(self) -> int:
         if self.initial_trials is not None:

@@ -47,6 +47,7 @@ class Initial:
         self.optimizer = optimizer
         self.suggests_inline = bool(getattr(optimizer, "suggests_inline", False))
         self.learns = bool(getattr(optimizer, "learns", True))
+        self.preload = tuple(getattr(optimizer, "preload", ()))
         self.notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

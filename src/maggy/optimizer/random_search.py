@@ -63,7 +63,7 @@ class RandomSearch:
         return f"RandomSearch(sampling={self.sampling!r})"
 
     def start(self, context: SearchContext) -> None:
-        """Get ready; a Sobol sequence loads scipy here.
+        """Get ready.
 
         Raises:
             ConfigError: The space is empty.
@@ -133,15 +133,11 @@ class RandomSearch:
 
 
 def _sobol(space: Searchspace, seed: int) -> Iterator[dict[str, Value]]:
-    """Configurations along a scrambled Sobol sequence, without end."""
-    import numpy as np
-    from scipy.stats import qmc
+    """Configurations along a scrambled Sobol sequence, without end; loads scipy when begun."""
+    from numpy.random import default_rng
 
-    # Batches are powers of two: scipy warns otherwise, and the points are the same.
-    engine = qmc.Sobol(len(space), scramble=True, seed=np.random.default_rng(seed))
+    from maggy.optimizer.sobol import Sobol
 
-    def points() -> Iterator[dict[str, Value]]:
-        while True:
-            yield from map(space.decode, engine.random(_SOBOL_BATCH).tolist())
-
-    return points()
+    points = Sobol(len(space), default_rng(seed))
+    while True:
+        yield from map(space.decode, points.random(_SOBOL_BATCH).tolist())

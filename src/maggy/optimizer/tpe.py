@@ -8,13 +8,14 @@ proposed twice.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from maggy.optimizer._tpe.candidates import candidates
 from maggy.optimizer._tpe.encoding import Encoding
 from maggy.optimizer._tpe.evidence import Evidence
 from maggy.optimizer._tpe.mixture import Mixture
-from maggy.optimizer.centre import centre
+from maggy.optimizer.centre import centre, favourites
 from maggy.optimizer.history import Tried, require_hyperparameters
 from maggy.optimizer.random_search import RandomSearch
 from maggy.trial import Suggestion
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from maggy.contracts import SearchContext
+    from maggy.optimizer._tpe.earlier import Earlier
+    from maggy.optimizer._tpe.evidence import Split
     from maggy.trial import Exhausted, Hparams, Trial
 
 __all__ = ["TPE"]
@@ -71,6 +74,10 @@ class TPE:
         self._design = RandomSearch(sampling="sobol")
         self._design.start(context)
         self._initial = _initial_trials(len(self._encoding), context)
+        self._favourites = favourites(self._space, context.earlier)
+        self._runs = context.earlier
+        self._earlier: Earlier | None = None
+        self._trials: dict[int, Trial] = {}
 
     def ask(
         self, number: int, pending: Sequence[Trial], rng: np.random.Generator
@@ -81,6 +88,9 @@ class TPE:
             SearchspaceError: The constraints leave nothing to draw, or one raised.
         """
         taken = self._tried.pending(pending)
+        for favourite in self._favourites.values():
+            if self._is_free(favourite, taken):
+                return Suggestion(hparams=favourite)
         running = [trial for trial in pending if trial.id not in self._evidence]
         if self._is_early(len(running)):
             hparams = centre(self._space)
@@ -97,6 +107,8 @@ class TPE:
         self._tried.tell(trial)
         self._design.tell(trial)
         self._evidence.tell(trial)
+        if self._runs:
+            self._trials[trial.id] = replace(trial, steps=[], losses=[])
 
     def _is_early(self, running: int) -> bool:
         out = len(self._evidence) + running
@@ -112,7 +124,7 @@ class TPE:
         self, running: Sequence[Trial], taken: Set[Hashable], rng: np.random.Generator
     ) -> Hparams | None:
         """The best candidate that is free, or None after some rounds without one."""
-        split = self._evidence.split(running)
+        split = self._join_earlier(self._evidence.split(running))
         floor = _GOOD_FLOOR / (len(split.good) + 2)
         good = Mixture(self._encoding, split.good, split.good_weights, floor)
         rest = Mixture(self._encoding, split.rest, split.rest_weights, _REST_FLOOR)
@@ -122,6 +134,16 @@ class TPE:
                 if self._is_free(hparams, taken):
                     return hparams
         return None
+
+    def _join_earlier(self, split: Split) -> Split:
+        """With what earlier runs add; they are modelled when they are needed first."""
+        if not self._runs:
+            return split
+        if self._earlier is None:
+            from maggy.optimizer._tpe.earlier import Earlier  # loads much
+
+            self._earlier = Earlier(self._runs, self._space, self._encoding)
+        return self._earlier.join(split, [self._trials[key] for key in sorted(self._trials)])
 
 
 def _initial_trials(columns: int, context: SearchContext) -> int:

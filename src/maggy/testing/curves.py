@@ -1,7 +1,7 @@
 """Recorded learning curves for the simulator and for tests of policies: real trainings.
 
 Each task is a file beside this module, written by ``bench/record_curves.py``: validation metric
-and CPU seconds after each of 27 steps, for configurations drawn uniformly from its space.
+and CPU seconds after each of 27 or 81 steps, for configurations drawn uniformly from its space.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "RecordedTask", "load_task"]
 
-TASKS = ("digits-mlp", "friedman-boosting")
-"""Perceptrons on handwritten digits (accuracy, 240), and boosted trees on Friedman's first
-function (RMSE, 160)."""
+TASKS = ("digits-mlp", "friedman-boosting", "digits-sgd", "digits-autoencoder")
+"""27 steps: perceptrons on handwritten digits (accuracy, 240), and boosted trees on Friedman's
+first function (RMSE, 160).  81 epochs of gradient descent, over spaces in which most
+configurations are bad: perceptrons (log loss, 162) and autoencoders (squared error, 162), both of
+the digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,8 @@ def load_task(name: str) -> RecordedTask:
         ConfigError: There is no such task.
     """
     if name not in TASKS:
-        names = " or ".join(map(repr, TASKS))
-        msg = f"`name` must be {names}, but got {name!r}. {did_you_mean(name, TASKS)}"
+        names = ", ".join(map(repr, TASKS))
+        msg = f"`name` must be one of {names}, but got {name!r}. {did_you_mean(name, TASKS)}"
         raise ConfigError(msg)
     text = resources.files("maggy.testing").joinpath(f"{name}.json").read_text("utf-8")
     data = json.loads(text)

@@ -131,6 +131,7 @@ class EngineContract:
             "es_policy": "none",
             "folder": folder,
             "engine": self.engine,
+            "optimizer": "randomsearch",
             "num_workers": 2,
             "quiet": True,
         }

@@ -46,10 +46,10 @@ def time_left(summary: Summary, now: float) -> float | None:
 
 
 def time_saved(summary: Summary) -> float | None:
-    """Seconds of worker time that the stopped trials would still have taken, or None.
+    """Seconds of worker time that those trials would still have taken that a policy stopped.
 
-    Known only if all completed trials reported up to the same step: then each stopped trial is
-    taken to go on to that step at its own pace.  Trials that ran more than once are left out.
+    Known only if all completed trials reported up to the same step, else None: each stopped trial
+    is taken to go on to that step at its own pace.  Trials that ran more than once are left out.
     """
     ends = {
         record.steps[-1] if record.steps else None
@@ -62,6 +62,9 @@ def time_saved(summary: Summary) -> float | None:
     saved = sum(
         record.duration * max(0, last - record.steps[-1]) / (record.steps[-1] + 1)
         for record in summary.trials.values()
-        if record.status is TrialStatus.STOPPED and record.runs == 1 and record.steps
+        if record.status is TrialStatus.STOPPED
+        and record.judged
+        and record.runs == 1
+        and record.steps
     )
     return saved if saved > 0 else None

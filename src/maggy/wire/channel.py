@@ -1,23 +1,28 @@
-"""The worker's end of the wire: a blocking socket, one thread that receives, many that send."""
+"""The worker's end of the wire: a blocking socket, one thread that receives, many that send.
+
+At the other end is the driver of this machine (``connect``), or the agent that started this worker
+and holds its slot (``inherit``).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from maggy.errors import WireError
+from maggy.wire.dialing import dial
 from maggy.wire.framing import JSON, LIMIT, MAX_PAYLOAD, Frame, FrameDecoder, encode_frame
-from maggy.wire.handshake import GREETING_SIZE, PROOF_SIZE, WorkerHandshake
 from maggy.wire.messages import Setup, decode_to_worker, encode
+from maggy.wire.token import Token
 
 if TYPE_CHECKING:
     from maggy.wire.messages import FromWorker, Hello, ToWorker
 
-__all__ = ["Channel", "connect"]
+__all__ = ["Channel", "connect", "inherit"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +47,8 @@ def connect(host: str, port: int, key: bytes, hello: Hello, *, timeout: float = 
         OSError: Nobody can be reached there.
         ValueError: The key has not 32 bytes.
     """
-    handshake = WorkerHandshake(key)
-    deadline = time.monotonic() + timeout
-    sock = socket.create_connection((host, port), timeout)
+    sock = dial(host, port, Token(key), timeout)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(handshake.answer(_read_exactly(sock, GREETING_SIZE, deadline)))
-        handshake.verify(_read_exactly(sock, PROOF_SIZE, deadline))
-        sock.settimeout(None)
         channel = Channel(sock)
         channel.send(hello)
     except BaseException:
@@ -58,27 +57,25 @@ def connect(host: str, port: int, key: bytes, hello: Hello, *, timeout: float = 
     return channel
 
 
-def _read_exactly(sock: socket.socket, size: int, deadline: float) -> bytes:
-    data = b""
-    while len(data) < size:
-        try:
-            sock.settimeout(max(deadline - time.monotonic(), 1e-3))
-            part = sock.recv(size - len(data))
-        except (TimeoutError, ConnectionError) as error:
-            msg = f"the driver did not complete the proof of the key: {error}."
-            raise WireError(msg) from error
-        if not part:
-            msg = (
-                "the driver closed the connection before it proved the key. "
-                "It belongs to another run, or has too many unproven connections."
-            )
-            raise WireError(msg)
-        data += part
-    return data
+def inherit(descriptor: int) -> Channel:
+    """The channel to the agent that started this process, over its socket pair.
+
+    There is nothing to prove, and no ``Hello``: the agent sends ``Setup`` right away.
+
+    Args:
+        descriptor: This process's end; no child of this process will inherit it.
+
+    Raises:
+        OSError: It is no open socket.
+    """
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes it so
+    sock = socket.socket(fileno=descriptor)
+    sock.settimeout(None)
+    return Channel(sock)
 
 
 class Channel:
-    """A connection to the driver, both sides proven; made by ``connect``."""
+    """A connection to the driver, or to an agent that passes everything on."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

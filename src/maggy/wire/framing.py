@@ -14,16 +14,28 @@ from maggy.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["JSON", "LIMIT", "MAX_PAYLOAD", "RAW", "Frame", "FrameDecoder", "encode_frame"]
+__all__ = [
+    "JSON",
+    "LIMIT",
+    "MAX_PAYLOAD",
+    "PIECE_LIMIT",
+    "RAW",
+    "Frame",
+    "FrameDecoder",
+    "encode_frame",
+]
 
 JSON = b"J"
 """The kind of a frame that holds one message of ``wire.messages``."""
 
 RAW = b"R"
-"""The kind of a frame that holds bytes as they are; only a driver sends it."""
+"""The kind of a frame that holds bytes as they are: a payload, or a piece of a file."""
 
 LIMIT = 16 * 2**20
-"""The longest payload that a driver accepts, bytes."""
+"""The longest message that a driver accepts, bytes."""
+
+PIECE_LIMIT = 2 * 2**20
+"""The longest raw frame that a driver accepts, bytes: a piece of a file, with room to spare."""
 
 MAX_PAYLOAD = 2**32 - 1
 """The longest payload that a frame can hold, bytes."""
@@ -62,10 +74,11 @@ class FrameDecoder:
 
     Args:
         limit: The longest payload to accept, bytes.
+        raw_limit: The same for frames of kind ``RAW``; None: as ``limit``.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
+    def __init__(self, limit: int = LIMIT, raw_limit: int | None = None) -> None:
+        self._limits = {JSON: limit, RAW: limit if raw_limit is None else raw_limit}
         self._buffer = bytearray()
 
     @property
@@ -95,10 +108,11 @@ class FrameDecoder:
     def _payload_size(self) -> int:
         size: int
         size, kind = _HEADER.unpack_from(self._buffer)
-        if kind not in {JSON, RAW}:
+        limit = self._limits.get(kind)
+        if limit is None:
             msg = f"a frame must be of kind {JSON!r} or {RAW!r}, but got {kind!r}."
             raise WireError(msg)
-        if size > self._limit:
-            msg = f"a frame may hold at most {self._limit} bytes here, but one announces {size}."
+        if size > limit:
+            msg = f"a frame may hold at most {limit} bytes here, but one announces {size}."
             raise WireError(msg)
         return size

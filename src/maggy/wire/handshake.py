@@ -17,14 +17,19 @@ import hmac
 import os
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from maggy.errors import WireError
 from maggy.version import VERSION
 from maggy.wire.messages import PROTOCOL, Hello
 
+if TYPE_CHECKING:
+    from maggy.wire.fields import Role
+
 __all__ = [
     "ANSWER_SIZE",
     "GREETING_SIZE",
+    "KEY_SIZE",
     "PROOF_SIZE",
     "DriverHandshake",
     "WorkerHandshake",
@@ -34,8 +39,10 @@ __all__ = [
 ]
 
 _MAGIC = b"maggy1"
-_KEY_SIZE = 32
 _NONCE_SIZE = 32
+
+KEY_SIZE = 32
+"""Bytes of a run's key."""
 
 PROOF_SIZE = 32
 """Bytes of a proof."""
@@ -49,7 +56,7 @@ ANSWER_SIZE = _NONCE_SIZE + PROOF_SIZE
 
 def new_key() -> bytes:
     """A fresh secret for one run."""
-    return os.urandom(_KEY_SIZE)
+    return os.urandom(KEY_SIZE)
 
 
 class DriverHandshake:
@@ -124,8 +131,10 @@ class WorkerHandshake:
             raise WireError(msg)
 
 
-def introduce(worker: str) -> Hello:
-    """The ``Hello`` of this process, under the name ``worker``."""
+def introduce(
+    worker: str, role: Role = "worker", *, incarnation: int = 0, received: int = 0
+) -> Hello:
+    """The ``Hello`` of this process, under the name ``worker``; see there for the rest."""
     return Hello(
         worker=worker,
         pid=os.getpid(),
@@ -133,35 +142,39 @@ def introduce(worker: str) -> Hello:
         python=".".join(str(part) for part in sys.version_info[:3]),
         version=VERSION,
         protocol=PROTOCOL,
+        role=role,
+        incarnation=incarnation,
+        received=received,
     )
 
 
 def refusal(worker: Hello, driver: Hello) -> str | None:
     """Why the two cannot work together, a sentence that says what to do; None if they can."""
-    who = f"worker {worker.worker!r} on {worker.host}"
+    what = "worker" if worker.role == "worker" else "agent"
+    who = f"{what} {worker.worker!r} on {worker.host}"
     if _minor(worker.python) != _minor(driver.python):
         return (
             f"{who} runs Python {worker.python}, but the driver runs Python {driver.python}, and "
             "functions cannot be sent between Python versions. "
-            f"Start the worker with Python {_minor(driver.python)}."
+            f"Start the {what} with Python {_minor(driver.python)}."
         )
     if worker.version != driver.version:
         return (
             f"{who} has maggy {worker.version}, but the driver has maggy {driver.version}. "
-            f"Install maggy {driver.version} where the worker runs."
+            f"Install maggy {driver.version} where the {what} runs."
         )
     if worker.protocol != driver.protocol:
         return (
             f"{who} speaks protocol {worker.protocol}, but the driver speaks {driver.protocol}, "
             f"although both call themselves maggy {driver.version}. "
-            "Install the driver's maggy where the worker runs."
+            f"Install the driver's maggy where the {what} runs."
         )
     return None
 
 
 def _checked(key: bytes) -> bytes:
-    if len(key) != _KEY_SIZE:
-        msg = f"a run's key must have {_KEY_SIZE} bytes, but got {len(key)}; use `new_key()`."
+    if len(key) != KEY_SIZE:
+        msg = f"a run's key must have {KEY_SIZE} bytes, but got {len(key)}; use `new_key()`."
         raise ValueError(msg)
     return key
 

@@ -1,34 +1,47 @@
-"""What crosses the wire between the driver and a worker: records in, JSON out, and back.
+"""What crosses the wire: records in, JSON out, and back.
 
-Both directions are closed unions.  ``decode`` trusts nothing: a message of the wrong shape is a
-``WireError``, never a ``KeyError`` somewhere else.  JSON knows no tuples, so lists inside
-hyperparameters come back as tuples; hyperparameters never hold lists.
+A connection has one of three roles, and each role a closed union for either direction: what a
+*worker* says and hears, wherever it runs; what the *agent* says and hears that holds a worker's
+slot on another machine; and the *files* an agent asks for or brings.  ``decode`` trusts nothing:
+a message of the wrong shape is a ``WireError``, never a ``KeyError`` somewhere else.  JSON knows
+no tuples, so lists inside hyperparameters come back as tuples; hyperparameters never hold lists.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import reprlib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from maggy.errors import WireError
 from maggy.trial import TrialError
+from maggy.wire.fields import CHECKS, JSON_DECODER, total_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from maggy.trial import Hparams, Json, Resource, Value
+    from maggy.trial import Hparams, Json, Resource
+    from maggy.wire.fields import Point, Role
 
 __all__ = [
     "PROTOCOL",
+    "Ack",
+    "Exited",
     "Failed",
+    "Fetch",
     "Finished",
+    "Fire",
+    "FromAgent",
+    "FromFiles",
     "FromWorker",
     "Heartbeat",
     "Hello",
+    "Hire",
+    "Leave",
     "Logged",
+    "Message",
+    "Part",
     "Quit",
     "Ready",
     "Refused",
@@ -39,25 +52,40 @@ __all__ = [
     "SetupFailed",
     "Stop",
     "Stopped",
+    "Store",
+    "Stored",
+    "ToAgent",
+    "ToFiles",
     "ToWorker",
+    "Welcome",
+    "decode_from_agent",
+    "decode_from_files",
     "decode_from_worker",
+    "decode_to_agent",
+    "decode_to_files",
     "decode_to_worker",
     "encode",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever a message changes; both sides must agree."""
-
-_DEPTH = 64
-"""How deep free JSON may be nested, so that whoever writes it again does not run out of stack."""
-
-Point: TypeAlias = "tuple[int, float, Mapping[str, float] | None]"
-"""``(step, value, others)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """A worker introduces itself, right after the proofs of the key."""
+    """Whoever connected introduces itself, right after the proofs of the key.
+
+    Attributes:
+        worker: The name of the worker or, for the other roles, of the agent.
+        pid: Its process.
+        host: Its machine's name.
+        python: Its version of Python, three numbers.
+        version: Its version of maggy.
+        protocol: Its ``PROTOCOL``.
+        role: What this connection is for.
+        incarnation: How many connections this agent had before.
+        received: How many numbered messages this agent has had from the driver, on all of them.
+    """
 
     worker: str
     pid: int
@@ -65,6 +93,9 @@ class Hello:
     python: str
     version: str
     protocol: int
+    role: Role = "worker"
+    incarnation: int = 0
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +172,13 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The driver does not take this worker; ``reason`` is a sentence."""
+    """The driver does not take this connection, or not this file; ``reason`` is a sentence.
+
+    ``again``: an agent that was given up may come back, as a new one under a new name.
+    """
 
     reason: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +193,8 @@ class Setup:
         plan: How to call the training function (``worker.injection.Plan.to_json``).
         optimization_key: The metric's name in a dict that the training function returns.
         checkpoint_dir: Where checkpoints are kept, absolute; None: nowhere.
+        checkpoint_limit: The most bytes of one checkpoint, which then travels to the driver's
+            machine and back; None: ``checkpoint_dir`` is reached as it is, so any number.
     """
 
     sys_path: Sequence[str]
@@ -167,6 +204,7 @@ class Setup:
     plan: Mapping[str, Json]
     optimization_key: str = "metric"
     checkpoint_dir: str | None = None
+    checkpoint_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,29 +232,158 @@ class Quit:
     """Nothing is left to do: exit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The driver takes an agent; what the agent has not had yet follows.
+
+    Attributes:
+        received: How many numbered messages the driver has had from this agent.
+        hb_interval: Seconds between two ``Ack`` of the agent.
+        silence_limit: Seconds of silence after which either side gives the other up.
+    """
+
+    received: int
+    hb_interval: float
+    silence_limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """So many numbered messages have arrived, on all connections; also a sign of life."""
+
+    received: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hire:
+    """Start a child for this worker, with the last ``Setup``."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fire:
+    """Kill the child of this worker."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Kill the child, if there is one, and end; ``reason`` is a clause."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """A worker's process is gone and reaped; the last message about that worker.
+
+    Attributes:
+        worker: Its name.
+        reason: How it ended, a clause.
+        output: The end of what it printed outside trials.
+    """
+
+    worker: str
+    reason: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Send at most ``size`` bytes of this file from ``offset`` on; answered by ``Part``."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The raw frame that follows goes into this file at ``offset``; answered by ``Stored``.
+
+    ``last``: the file is whole with this.
+    """
+
+    name: str
+    offset: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a file, in the raw frame that follows.
+
+    ``size``: the bytes of the whole file, or -1: there is no such file, and the frame is empty.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """The piece is in its place; after the last one, the file is whole and safe."""
+
+
 FromWorker: TypeAlias = (
     "Hello | Ready | SetupFailed | Report | Logged | Saved | Finished | Failed | Stopped"
     " | Heartbeat"
 )
+"""What a worker says."""
+
 ToWorker: TypeAlias = "Refused | Setup | Run | Stop | Quit"
+"""What a worker hears; a raw frame with the payload follows ``Setup``."""
 
-_FROM_WORKER: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Hello, Ready, SetupFailed, Report, Logged, Saved, Finished, Failed, Stopped),
-        Heartbeat,
-    )
-}
-_TO_WORKER: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Refused, Setup, Run, Stop, Quit)
-}
-_FIELDS: dict[type[Any], tuple[str, ...]] = {
-    kind: tuple(f.name for f in fields(kind))
-    for kind in (*_FROM_WORKER.values(), *_TO_WORKER.values())
-}
+FromAgent: TypeAlias = (
+    "Hello | Ready | SetupFailed | Report | Logged | Saved | Finished | Failed | Stopped"
+    " | Ack | Exited"
+)
+"""What an agent says: its worker's messages, and its own."""
+
+ToAgent: TypeAlias = "Refused | Welcome | Setup | Hire | Fire | Leave | Ack | Run | Stop | Quit"
+"""What an agent hears; a raw frame with the payload follows ``Setup``."""
+
+FromFiles: TypeAlias = "Hello | Fetch | Store"
+"""What an agent says on a connection for files; a raw frame follows ``Store``."""
+
+ToFiles: TypeAlias = "Refused | Part | Stored"
+"""What it hears there, one answer to each request in turn; a raw frame follows ``Part``."""
+
+Message: TypeAlias = "FromWorker | ToWorker | FromAgent | ToAgent | FromFiles | ToFiles"
+"""Everything that can be said."""
+
+_OF_WORKER = (Hello, Ready, SetupFailed, Report, Logged, Saved, Finished, Failed, Stopped)
 
 
-def encode(message: FromWorker | ToWorker) -> bytes:
+def _named(*kinds: type[Any]) -> dict[str, type[Any]]:
+    return {kind.__name__: kind for kind in kinds}
+
+
+_FROM_WORKER = _named(*_OF_WORKER, Heartbeat)
+_TO_WORKER = _named(Refused, Setup, Run, Stop, Quit)
+_FROM_AGENT = _named(*_OF_WORKER, Ack, Exited)
+_TO_AGENT = _named(Refused, Welcome, Setup, Hire, Fire, Leave, Ack, Run, Stop, Quit)
+_FROM_FILES = _named(Hello, Fetch, Store)
+_TO_FILES = _named(Refused, Part, Stored)
+
+_Check: TypeAlias = "Callable[[str, Any], Any]"
+
+
+def _checks(kind: type[Any]) -> dict[str, _Check]:
+    own: dict[str, _Check] = {"size": total_size} if kind is Part else {}
+    return {f.name: own.get(f.name, CHECKS[f.name]) for f in fields(kind)}
+
+
+_FIELDS: dict[type[Any], dict[str, _Check]] = {
+    kind: _checks(kind)
+    for kinds in (_FROM_AGENT, _TO_AGENT, _FROM_WORKER, _FROM_FILES, _TO_FILES)
+    for kind in kinds.values()
+}
+"""The check of each field of each kind of message."""
+
+
+def encode(message: Message) -> bytes:
     """One message as UTF-8 JSON.
 
     Raises:
@@ -254,9 +421,49 @@ def decode_to_worker(data: bytes) -> ToWorker:
     return message
 
 
+def decode_from_agent(data: bytes) -> FromAgent:
+    """The message in these bytes.
+
+    Raises:
+        WireError: They hold no message that an agent may send.
+    """
+    message: FromAgent = _decode(data, _FROM_AGENT)
+    return message
+
+
+def decode_to_agent(data: bytes) -> ToAgent:
+    """The message in these bytes.
+
+    Raises:
+        WireError: They hold no message that a driver may send to an agent.
+    """
+    message: ToAgent = _decode(data, _TO_AGENT)
+    return message
+
+
+def decode_from_files(data: bytes) -> FromFiles:
+    """The message in these bytes.
+
+    Raises:
+        WireError: They hold no message that an agent may send on a connection for files.
+    """
+    message: FromFiles = _decode(data, _FROM_FILES)
+    return message
+
+
+def decode_to_files(data: bytes) -> ToFiles:
+    """The message in these bytes.
+
+    Raises:
+        WireError: They hold no message that a driver may send on a connection for files.
+    """
+    message: ToFiles = _decode(data, _TO_FILES)
+    return message
+
+
 def _decode(data: bytes, kinds: Mapping[str, type[Any]]) -> Any:
     try:
-        return _checked(_LOADS.decode(data.decode()), kinds)
+        return _checked(JSON_DECODER.decode(data.decode()), kinds)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         msg = f"a frame of {len(data)} bytes is no message: {error}"
         raise WireError(msg) from None
@@ -271,115 +478,11 @@ def _checked(body: Any, kinds: Mapping[str, type[Any]]) -> Any:
     if kind is None:
         msg = f"a message must be one of {', '.join(kinds)}, but got {reprlib.repr(name)}."
         raise WireError(msg)
-    if body.keys() != set(_FIELDS[kind]):
-        msg = f"{name} must have {_FIELDS[kind]}, but got {reprlib.repr(sorted(body))}."
+    checks = _FIELDS[kind]
+    if body.keys() != checks.keys():
+        msg = f"{name} must have {tuple(checks)}, but got {reprlib.repr(sorted(body))}."
         raise WireError(msg)
-    return kind(**{name: _CHECKS[name](name, value) for name, value in body.items()})
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        msg = f"{text[:80]} is no finite number"
-        raise ValueError(msg)
-    return value
-
-
-_LOADS = json.JSONDecoder(parse_float=_finite_float, parse_constant=_finite_float)
-
-
-def _wrong(name: str, wanted: str, value: object) -> WireError:
-    return WireError(f"`{name}` must be {wanted}, but got {reprlib.repr(value)}.")
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wrong(name, "text", value)
-    if value.isascii():
-        return value
-    return value.encode(errors="replace").decode()  # half a surrogate pair is no text to a file
-
-
-def _optional_text(name: str, value: Any) -> str | None:
-    return None if value is None else _text(name, value)
-
-
-def _integer(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
-        raise _wrong(name, "a whole number of at most 64 bits", value)
-    return value
-
-
-def _count(name: str, value: Any) -> int:
-    if _integer(name, value) < 0:
-        raise _wrong(name, "at least 0", value)
-    return int(value)
-
-
-def _number(name: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not _finite(value):
-        raise _wrong(name, "a finite number", value)
-    return float(value)
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond the range of floats
-        return False
-
-
-def _object(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(name, "an object", value)
-    return value
-
-
-def _json_object(name: str, value: Any) -> Mapping[str, Json]:
-    body = _object(name, value)
-    _refuse_depth(name, body, _DEPTH)
-    return body
-
-
-def _optional_json_object(name: str, value: Any) -> Mapping[str, Json] | None:
-    return None if value is None else _json_object(name, value)
-
-
-def _refuse_depth(name: str, value: Any, depth: int) -> None:
-    if depth == 0:
-        raise _wrong(name, f"nested at most {_DEPTH} deep", value)
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            _refuse_depth(name, item, depth - 1)
-
-
-def _texts(name: str, value: Any) -> Sequence[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _wrong(name, "a list of texts", value)
-    return value
-
-
-def _hparams(name: str, value: Any) -> Hparams:
-    return {key: _from_lists(item) for key, item in _object(name, value).items()}
-
-
-def _from_lists(value: Any) -> Value:
-    return tuple(_from_lists(item) for item in value) if isinstance(value, list) else value
-
-
-def _budget(name: str, value: Any) -> Resource | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    return _number(name, value)
-
-
-def _error(name: str, value: Any) -> TrialError:
-    texts = {key: _text(key, item) for key, item in _object(name, value).items()}
-    if set(texts) != {"type", "message", "traceback", "output"}:
-        raise _wrong(name, "a complete error", sorted(texts))
-    return TrialError(**texts)
+    return kind(**{name: checks[name](name, value) for name, value in body.items()})
 
 
 def _error_to_json(error: TrialError) -> dict[str, str]:
@@ -389,50 +492,3 @@ def _error_to_json(error: TrialError) -> dict[str, str]:
         "traceback": error.traceback,
         "output": error.output,
     }
-
-
-def _points(name: str, value: Any) -> Sequence[Point]:
-    if not isinstance(value, list):
-        raise _wrong(name, "a list of points", value)
-    return [_point(name, item) for item in value]
-
-
-def _point(name: str, item: Any) -> Point:
-    if not isinstance(item, list) or len(item) != 3:
-        raise _wrong(name, "points of step, value, others", item)
-    others = item[2]
-    if others is not None:
-        others = {
-            _text(name, key): _number(key, entry) for key, entry in _object(name, others).items()
-        }
-    return _integer("step", item[0]), _number("value", item[1]), others
-
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "worker": _text,
-    "host": _text,
-    "python": _text,
-    "version": _text,
-    "reason": _text,
-    "text": _text,
-    "cwd": _text,
-    "log_dir": _text,
-    "optimization_key": _text,
-    "checkpoint_dir": _optional_text,
-    "pid": _count,
-    "protocol": _count,
-    "trial": _count,
-    "attempt": _count,
-    "step": _count,
-    "size": _count,
-    "seed": _count,
-    "value": _number,
-    "hb_interval": _number,
-    "info": _optional_json_object,
-    "plan": _json_object,
-    "sys_path": _texts,
-    "hparams": _hparams,
-    "budget": _budget,
-    "error": _error,
-    "points": _points,
-}

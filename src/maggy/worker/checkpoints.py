@@ -30,9 +30,12 @@ from maggy.trial import CheckpointName, checkpoints_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["CHECKPOINT_ENTRIES", "Checkpoint", "Checkpoints", "content_of", "draft_name", "walk"]
 
 logger = logging.getLogger(__name__)
+
+CHECKPOINT_ENTRIES = 10_000
+"""The most files and folders that a checkpoint may hold that has to travel."""
 
 _DRAFT = "draft-"
 _BYTES = "data"
@@ -95,15 +98,24 @@ class Checkpoints:
         folder: The run's folder for checkpoints; made when it is needed.
         trial: The trial.
         attempt: The attempt that saves and restores.
+        limit: The most bytes of one checkpoint, which has to travel then; None: any number.
     """
 
-    def __init__(self, folder: Path, trial: int, attempt: int) -> None:
+    def __init__(
+        self, folder: Path, trial: int, attempt: int, *, limit: int | None = None
+    ) -> None:
         self._folder = folder / checkpoints_name(trial)
+        self._limit = limit
         self._trial = trial
         self._attempt = attempt
         self._lock = threading.RLock()  # a signal handler may save as well
         self._process = os.getpid()
         self._number = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints of this trial are."""
+        return self._folder
 
     def save(self, data: bytes | Path, step: int) -> int:
         """Keep this instead of what was saved before; its size in bytes.
@@ -113,10 +125,11 @@ class Checkpoints:
 
         Raises:
             TypeError: It is neither bytes nor a path.
-            CheckpointError: It cannot be read, or not be written.
+            CheckpointError: It cannot be read, or not be written, or is larger than allowed.
             EarlyStopException: A later attempt has taken over.
         """
         self._refuse(data)
+        self._refuse_large(data, step)
         with self._lock:
             try:
                 older = self._saved()
@@ -150,13 +163,60 @@ class Checkpoints:
                     continue
                 trouble = self._trouble(name)
                 if trouble is None:
-                    return Checkpoint(_content(self._take_over(name)), name.step)
+                    return Checkpoint(content_of(self._take_over(name)), name.step)
                 warn(
                     f"the checkpoint {self._folder / str(name)} of trial {self._trial} at step "
                     f"{name.step} is not used, because {trouble}. An older one is used if there "
                     "is one; else the trial begins anew."
                 )
         return None
+
+    def adopt(self, draft: Path, name: CheckpointName) -> None:
+        """Take in a checkpoint that was written elsewhere and has arrived whole; again is no harm.
+
+        Args:
+            draft: A folder that holds its content and nothing else; it is renamed.
+            name: Its name, of this attempt.
+
+        Raises:
+            CheckpointError: The content does not fit the name.
+            EarlyStopException: A later attempt has taken over.
+            OSError: It cannot be read or renamed.
+        """
+        with self._lock:
+            older = self._saved()
+            if name in older:
+                return
+            self._leave_to_later(older)
+            if _digest(content_of(draft), name.step) != (name.size, name.crc):
+                msg = f"the checkpoint {name} of trial {self._trial} has arrived damaged."
+                raise CheckpointError(msg)
+            draft.rename(self._folder / str(name))
+            self._forget(older)
+
+    def newest(self) -> CheckpointName | None:
+        """The newest checkpoint that is there, whoever saved it, or None.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        return max(self._saved(), default=None)
+
+    def _refuse_large(self, data: bytes | Path, step: int) -> None:
+        """Raise if this has to travel and is too large for that."""
+        size = None if self._limit is None else _size(data)
+        if self._limit is None or size is None:
+            return
+        entries = sum(1 for _ in walk(Path(data), "")) if isinstance(data, os.PathLike) else 1
+        if size > self._limit or entries > CHECKPOINT_ENTRIES:
+            msg = (
+                f"the checkpoint of trial {self._trial} at step {step} has {_megabytes(size)} in "
+                f"{entries:,} entries, but may have {_megabytes(self._limit)} in "
+                f"{CHECKPOINT_ENTRIES:,}, because it has to travel to the driver's machine. Set "
+                "`checkpoint_dir` in the config to a folder that all machines share: there it "
+                "may have any size."
+            )
+            raise CheckpointError(msg)
 
     def _refuse(self, data: object) -> None:
         """Raise if this cannot be saved from here."""
@@ -197,7 +257,7 @@ class Checkpoints:
         The rename needs no sync of its own: a file system that loses it to a power failure loses
         the later removal of the older checkpoint as well.
         """
-        draft = self._folder / f"{_DRAFT}{self._attempt:04d}-{number:06d}"
+        draft = self._folder / draft_name(CheckpointName(self._attempt, number, step, 0, 0))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft.mkdir(mode=0o700)
         try:
@@ -212,7 +272,7 @@ class Checkpoints:
     def _trouble(self, name: CheckpointName) -> str | None:
         """Why this checkpoint cannot be used, or None."""
         try:
-            digest = _digest(_content(self._folder / str(name)), name.step)
+            digest = _digest(content_of(self._folder / str(name)), name.step)
         except OSError as error:
             return f"it cannot be read ({error.strerror or error})"
         return None if digest == (name.size, name.crc) else "it is damaged"
@@ -258,7 +318,12 @@ class Checkpoints:
         )
 
 
-def _content(folder: Path) -> Path:
+def draft_name(name: CheckpointName) -> str:
+    """The name of the folder that holds a checkpoint until it is whole."""
+    return f"{_DRAFT}{name.attempt:04d}-{name.number:06d}"
+
+
+def content_of(folder: Path) -> Path:
     """The one thing in a checkpoint's folder.
 
     Raises:
@@ -329,7 +394,7 @@ def _digest(content: Path, step: int) -> tuple[int, int]:
     """
     total = crc = 0
     buffer = memoryview(bytearray(_CHUNK))
-    for name, path in _walk(content, content.name):
+    for name, path in walk(content, content.name):
         if path.is_dir():
             crc = _mark(crc, step, name, -1)
             continue
@@ -342,12 +407,12 @@ def _digest(content: Path, step: int) -> tuple[int, int]:
     return total, crc
 
 
-def _walk(path: Path, name: str) -> Iterator[tuple[str, Path]]:
+def walk(path: Path, name: str) -> Iterator[tuple[str, Path]]:
     """Everything in ``path``, itself first, always in the same order, with names from there."""
     yield name, path
     if path.is_dir():
         for entry in sorted(path.iterdir()):
-            yield from _walk(entry, f"{name}/{entry.name}")
+            yield from walk(entry, f"{name}/{entry.name}")
 
 
 def _mark(crc: int, step: int, name: str, size: int) -> int:
@@ -366,7 +431,7 @@ def _size(data: bytes | Path) -> int | None:
     if not isinstance(data, os.PathLike):
         return memoryview(data).nbytes
     try:
-        return sum(path.stat().st_size for _, path in _walk(Path(data), "") if path.is_file())
+        return sum(path.stat().st_size for _, path in walk(Path(data), "") if path.is_file())
     except OSError:
         return None
 

@@ -165,7 +165,10 @@ class _Worker:
 
     def _checkpoints(self, run: Run) -> Checkpoints | None:
         folder = self._setup.checkpoint_dir
-        return None if folder is None else Checkpoints(Path(folder), run.trial, run.attempt)
+        if folder is None:
+            return None
+        limit = self._setup.checkpoint_limit
+        return Checkpoints(Path(folder), run.trial, run.attempt, limit=limit)
 
     def _deliver(self, outcome: Outcome) -> None:
         try:

@@ -55,10 +55,14 @@ class DataFile:
         self._give_up.atexit = False  # then the system does it
 
     @classmethod
-    def publish(cls, objects: Mapping[str, object]) -> DataFile:
+    def publish(cls, objects: Mapping[str, object], *, travels: bool = False) -> DataFile:
         """Write these objects, named as the training function asks for them.
 
         Arrays go from the user's memory straight to the file.
+
+        Args:
+            objects: By name.
+            travels: See ``maggy.worker.pickling.write_pickle``.
 
         Raises:
             UnpicklableError: An object cannot be pickled; it names the part at fault.
@@ -69,7 +73,7 @@ class DataFile:
         storage = Storage()
         try:
             storage.write(bytes(_ALIGN))
-            index = _write_objects(storage, objects)
+            index = _write_objects(storage, objects, travels=travels)
             entry = json.dumps(index).encode()
             offset = storage.size
             storage.write(entry)
@@ -115,7 +119,9 @@ def _load(view: memoryview, entry: Mapping[str, Any]) -> object:
     return pickle.loads(view[start : start + length], buffers=buffers)  # noqa: S301  our driver's
 
 
-def _write_objects(storage: Storage, objects: Mapping[str, object]) -> dict[str, Any]:
+def _write_objects(
+    storage: Storage, objects: Mapping[str, object], *, travels: bool
+) -> dict[str, Any]:
     """Write all pickles, then all buffers: by then it is known how much room they need."""
     index: dict[str, Any] = {}
     pending: list[tuple[list[list[int]], pickle.PickleBuffer]] = []
@@ -123,7 +129,7 @@ def _write_objects(storage: Storage, objects: Mapping[str, object]) -> dict[str,
         buffers: list[list[int]] = []
         kept: list[pickle.PickleBuffer] = []
         start = storage.size
-        _write_pickle(storage, name, value, kept)
+        _write_pickle(storage, name, value, kept, travels=travels)
         pending += [(buffers, buffer) for buffer in kept]
         index[name] = {"pickle": [start, storage.size - start], "buffers": buffers}
     storage.reserve(sum(buffer.raw().nbytes + _ALIGN for _, buffer in pending))
@@ -136,7 +142,12 @@ def _write_objects(storage: Storage, objects: Mapping[str, object]) -> dict[str,
 
 
 def _write_pickle(
-    storage: Storage, name: str, value: object, kept: list[pickle.PickleBuffer]
+    storage: Storage,
+    name: str,
+    value: object,
+    kept: list[pickle.PickleBuffer],
+    *,
+    travels: bool,
 ) -> None:
     def keep(buffer: pickle.PickleBuffer) -> bool:
         """Whether the buffer stays inside the pickle."""
@@ -149,7 +160,7 @@ def _write_pickle(
     from maggy.worker.storage import StorageError
 
     try:
-        write_pickle(value, storage, buffers=keep)
+        write_pickle(value, storage, buffers=keep, travels=travels)
     except (MemoryError, StorageError):
         raise
     except Exception as error:

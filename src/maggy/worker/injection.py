@@ -241,8 +241,9 @@ def _hint(name: str, offer: _Offer) -> str:
 
     if name == "budget":
         return (
-            'A budget comes from a multi-fidelity optimizer, such as `optimizer="asha"`; '
-            "with others give the parameter a default: `budget=10`."
+            "A budget comes from a multi-fidelity optimizer: `optimizer=Asha(3, 1, 27, "
+            'sampler="auto")` trains every configuration to 1, a third of them to 3, and the best '
+            "to 27. For other optimizers give the parameter a default: `budget=27`."
         )
     if name in _CONFIGURED:
         return f"Set `{name}` in the config."

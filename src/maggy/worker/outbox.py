@@ -20,7 +20,8 @@ from maggy.wire.messages import Heartbeat, Logged, Report, Saved
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from maggy.wire.messages import FromWorker, Point, Run
+    from maggy.wire.fields import Point
+    from maggy.wire.messages import FromWorker, Run
 
 __all__ = ["Attempt", "Outbox", "Sender"]
 

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-__all__ = ["Output", "tail"]
+__all__ = ["Output", "add_output", "tail"]
 
 logger = logging.getLogger(__name__)
 
 _KEPT = 10_000_000  # bytes, at the head and again at the tail
 _SLACK = 10_000_000  # bytes over both that a running trial's file may grow to
 _TAIL_BYTES = 16_384
+_COPIED = 2**20  # bytes at a time
 _MARK = re.compile(rb"\n\[maggy cut (\d+) bytes here\]\n")
 
 
@@ -181,6 +182,28 @@ def _cut_middle(fd: int, kept: int, slack: int) -> None:
     end = os.pread(fd, kept, size - kept)
     os.ftruncate(fd, kept)
     _write_all(fd, b"\n[maggy cut %d bytes here]\n" % total + end)
+
+
+def add_output(path: Path, part: Path, *, kept: int = _KEPT) -> None:
+    """Continue a trial's file with the output of a further attempt, which ran elsewhere.
+
+    Args:
+        path: The trial's file; made if it is missing.
+        part: What to add.
+        kept: Bytes to keep at each end of the file.
+
+    Raises:
+        OSError: One of them cannot be read or written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        with part.open("rb") as file:
+            while data := file.read(_COPIED):
+                _write_all(fd, data)
+        _cut_middle(fd, kept, 0)
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:

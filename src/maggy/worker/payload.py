@@ -59,7 +59,9 @@ class Payload:
             namespace.update({k: v for k, v in names.items() if not k.startswith("__")})
 
 
-def dump_payload(train_fn: Callable[..., object], *, model: object = None) -> bytes:
+def dump_payload(
+    train_fn: Callable[..., object], *, model: object = None, travels: bool = False
+) -> bytes:
     """The training function and the model by cloudpickle, for ``load_payload``.
 
     What can be imported goes by reference, since workers get ``sys.path``; what was defined in
@@ -68,13 +70,14 @@ def dump_payload(train_fn: Callable[..., object], *, model: object = None) -> by
     Args:
         train_fn: The training function.
         model: The model's class or factory, or None.
+        travels: See ``maggy.worker.pickling.write_pickle``.
 
     Raises:
         UnpicklableError: One of them cannot be pickled; it names the variable at fault.
     """
     blob = io.BytesIO()
     try:
-        write_pickle((train_fn, model), blob, parts=(train_fn, model))
+        write_pickle((train_fn, model), blob, parts=(train_fn, model), travels=travels)
     except MemoryError:
         raise
     except Exception as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import site
 import sys
+import sysconfig
 import threading
 import types
 from pathlib import Path
@@ -26,6 +28,8 @@ IN_BAND = 64 * 1024
 
 _NAMELESS = "<dynamic-code>"
 
+_NOT_USERS = ("__main__", "__mp_main__", "maggy", "cloudpickle")
+
 _REGISTRY = threading.Lock()
 """cloudpickle's list of modules to send by value belongs to the whole process."""
 
@@ -44,6 +48,7 @@ def write_pickle(
     *,
     buffers: Callable[[pickle.PickleBuffer], bool] | None = None,
     parts: Iterable[object] = (),
+    travels: bool = False,
 ) -> None:
     """Pickle ``value`` into ``sink``.
 
@@ -56,8 +61,10 @@ def write_pickle(
         buffers: Receives large contiguous buffers instead of the sink; it answers whether the
             buffer is to stay inside the pickle.
         parts: Functions, classes and objects inside ``value``.
+        travels: To another machine, which has what is installed here and nothing of the user's:
+            all modules outside of ``site-packages`` are sent by value as far as they are needed.
     """
-    with _by_value((value, *parts)):
+    with _by_value((value, *parts), travels=travels):
         _Pickler(sink, protocol=PROTOCOL, buffer_callback=buffers).dump(value)
 
 
@@ -141,13 +148,15 @@ def _as_array(tensor: Any, torch: Any) -> tuple[Any, tuple[Any, ...]] | None:
 
 
 @contextlib.contextmanager
-def _by_value(values: Iterable[object]) -> Iterator[None]:
-    """Have the modules that define these sent by value, unless they can be imported."""
+def _by_value(values: Iterable[object], *, travels: bool) -> Iterator[None]:
+    """Have the modules that define these sent by value, unless they can be imported there."""
     with _REGISTRY:
         modules = {module.__name__: module for module in map(_module, values) if module}
+        modules = {name: m for name, m in modules.items() if not _importable(m)}
+        if travels:
+            modules |= {m.__name__: m for m in list(sys.modules.values()) if _is_users(m)}
         for name in list_registry_pickle_by_value() & modules.keys():  # the user's own choice
             del modules[name]
-        modules = {name: m for name, m in modules.items() if not _importable(m)}
         for module in modules.values():
             cloudpickle.register_pickle_by_value(module)
         try:
@@ -163,6 +172,29 @@ def _module(value: object) -> types.ModuleType | None:
     is_definition = isinstance(value, (type, types.FunctionType))
     name = getattr(value if is_definition else type(value), "__module__", None)
     return sys.modules.get(name) if isinstance(name, str) and name != "__main__" else None
+
+
+def _is_users(module: types.ModuleType) -> bool:
+    """Whether a module is the user's own: not installed, not Python's, and not ours."""
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "__main__")
+    if not isinstance(file, str) or name.partition(".")[0] in _NOT_USERS:
+        return False
+    path = Path(file).resolve()
+    return path.suffix == ".py" and not any(path.is_relative_to(root) for root in _installed())
+
+
+@functools.cache
+def _installed() -> tuple[Path, ...]:
+    """The folders of Python itself and of what is installed."""
+    folders = [
+        *sysconfig.get_paths().values(),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+    ]
+    named = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    data = {sysconfig.get_path("data"), sysconfig.get_path("scripts")}  # may hold a checkout
+    return tuple(Path(folder).resolve() for folder in {*folders, *named} - data)
 
 
 def _importable(module: types.ModuleType) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from maggy import Double, Searchspace
 from maggy.core.backlog import Backlog
+from maggy.core.durations import Durations
 from maggy.trial import Trial, TrialStatus
 
 SPACE = Searchspace(x=Double(0, 1))
@@ -122,3 +123,55 @@ def test_the_tail_is_short(workers: int) -> None:
         total["perfect"] += max(sum(work) / workers, *work)
     assert total["perfect"] <= total["learned"] < 1.06 * total["perfect"]
     assert total["learned"] - total["perfect"] < 0.5 * (total["plain"] - total["perfect"])
+
+
+class Plain:
+    """The rule in its plainest form: everything that waits is ranked at every take."""
+
+    def __init__(self) -> None:
+        self.durations = Durations(SPACE.encode)
+        self.waiting: list[Trial] = []
+        self.again = 0
+
+    def take(self, unsuggested: int, workers: int) -> int:
+        waiting = self.waiting
+        share = (unsuggested + len(waiting)) * self.durations.mean_spent / workers
+        ranked = [(-self.durations.expected(each.hparams), each.id) for each in waiting]
+        expected, longest = min(ranked)
+        critical = self.durations.known and not self.again and workers > 1
+        index = 0
+        if critical and 2 * -expected >= share:
+            index = [each.id for each in waiting].index(longest)
+        self.again -= self.again > 0
+        return waiting.pop(index).id
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_ranks_as_if_it_always_ranked(seed: int) -> None:
+    """Ranking only when it can matter takes the same trials as ranking every time."""
+    rng = random.Random(seed)
+    backlog, plain = Backlog(SPACE.encode), Plain()
+    running: list[tuple[Trial, float]] = []
+    workers, total, at, made = rng.choice([1, 2, 5]), rng.choice([40, 150]), 0.0, 0
+    while made < total or len(backlog) or running:
+        at += 1.0
+        ahead = rng.randrange(1, 30)
+        while made < total and len(backlog) < ahead:
+            new = trial(made, rng.random())
+            backlog.add(new)
+            plain.waiting.append(new)
+            made += 1
+        while len(backlog) and len(running) < workers:
+            run = backlog.take(unsuggested=total - made, workers=workers, at=at)
+            assert run.id == plain.take(total - made, workers)
+            running.append((run, at))
+        run, began = running.pop(rng.randrange(len(running)))
+        if rng.random() < 0.1:
+            backlog.add_first(run)
+            plain.waiting.insert(0, run)
+            plain.again += 1
+            continue
+        at += seconds(float(run.hparams["x"]))  # type: ignore[arg-type]
+        run.status = TrialStatus.COMPLETED
+        backlog.ended(run, at)
+        plain.durations.learn(run, at - began)

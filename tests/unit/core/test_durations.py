@@ -109,3 +109,22 @@ def test_real_durations_are_ranked() -> None:
     expected = np.argsort(np.argsort([durations.expected(each.hparams) for each in rest]))
     real = np.argsort(np.argsort([each.duration for each in rest]))
     assert np.corrcoef(expected, real)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 12, 13])
+def test_nothing_is_expected_to_take_longer_than_the_longest(dimensions: int) -> None:
+    """The bound holds for every configuration, also those at the ends; 0 before the first fit."""
+    space = Searchspace(**{f"x{i}": Double(0, 1) for i in range(dimensions)})
+    durations = Durations(space.encode)
+    rng = np.random.default_rng(dimensions)
+    assert durations.longest == 0.0
+    for number in range(300):
+        point = rng.random(dimensions)
+        seconds = math.exp(3 * point[0] - 5 * (point[-1] - 0.4) ** 2 + rng.normal())
+        learned = durations.learn(ended(space.decode(point.tolist())), seconds)
+        if not learned and number % 50:
+            continue
+        corners = rng.integers(0, 2, (20, dimensions)).astype(float)
+        for at in [*rng.random((20, dimensions)), *corners]:
+            assert durations.expected(space.decode(at.tolist())) <= durations.longest
+    assert 1 < durations.longest < 1000

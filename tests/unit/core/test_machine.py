@@ -24,7 +24,9 @@ from maggy.core.machine import ExperimentMachine
 from maggy.errors import TransitionError
 from maggy.events import (
     CancelRequested,
+    CheckpointSaved,
     EngineFailed,
+    LogWritten,
     MetricReported,
     OptimizerFailed,
     SearchExhausted,
@@ -667,3 +669,42 @@ def test_a_sentence_that_cannot_be_said_is_the_policys_failure(losses: Any) -> N
     play(m, MetricReported(at=1.0, trial=0, attempt=0, step=0, value=1.0))
     assert m.failure is not None
     assert m.failure.blame is Blame.POLICY
+
+
+def test_a_worker_speaks_for_its_own_trial_only() -> None:
+    """What another worker, or a stranger, says of a running trial is an objection, and no more."""
+    m = machine()
+    play(m, *(WorkerJoined(at=0.0, worker=worker) for worker in "ab"))
+    play(m, suggested(0), suggested(1))
+    said: list[Any] = [
+        reported(0, 1, 0.5),
+        finished(0),
+        TrialFailed(at=1.0, trial=0, attempt=0, error=ERROR),
+        TrialStopped(at=1.0, trial=0, attempt=0),
+        LogWritten(at=1.0, trial=0, attempt=0, text="hi"),
+        CheckpointSaved(at=1.0, trial=0, attempt=0, step=1, size=1),
+    ]
+    for event in said:
+        assert m.objection("a", event) is None
+        for stranger in ("b", "z"):
+            note = m.objection(stranger, event)
+            assert note is not None
+            assert f"worker {stranger} does not run that trial" in note.text
+    assert [trial.status for trial in m.trials] == [TrialStatus.RUNNING] * 2
+
+
+def test_nobody_speaks_for_a_trial_that_waits() -> None:
+    """Not even the failure of an attempt that no worker has yet is believed."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0))
+    play(m, WorkerLost(at=1.0, worker="a", reason="gone"))
+    failed = TrialFailed(at=1.0, trial=0, attempt=1, error=ERROR)
+    assert m.objection("a", failed) is not None
+
+
+def test_other_events_have_no_speaker() -> None:
+    """Late messages are left to the machine, and workers may say what is about no trial."""
+    m = machine()
+    play(m, WorkerJoined(at=0.0, worker="a"), suggested(0), finished(0))
+    assert m.objection("b", finished(0)) is None
+    assert m.objection("b", WorkerJoined(at=1.0, worker="b")) is None

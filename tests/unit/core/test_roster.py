@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maggy.commands import Assign
-from maggy.core.roster import Roster, Story
+from maggy.core.roster import OpenTrials, Roster, Story
 from maggy.core.transitions import WorkerStatus
 from maggy.errors import TransitionError
 from maggy.events import TrialFinished, WorkerJoined, WorkerLost
@@ -120,3 +120,18 @@ def test_a_refusal_tells_the_newest_events_of_its_subject() -> None:
     assert all("'a'" in line for line in told)
     assert "once=True" in told[-1]
     assert "once=False" in told[0]
+
+
+def test_open_trials_are_a_view() -> None:
+    """Oldest first, by index, slice and from the end; what changes below it shows."""
+    by_id = {number: Trial(id=number, hparams={}) for number in (3, 1, 2)}
+    view = OpenTrials(by_id)
+    assert [trial.id for trial in view] == [3, 1, 2]
+    assert [trial.id for trial in reversed(view)] == [2, 1, 3]
+    assert (view[0].id, view[-1].id, [trial.id for trial in view[1:]]) == (3, 2, [1, 2])
+    assert by_id[1] in view
+    del by_id[3]
+    assert len(view) == 2
+    assert view[0].id == 1
+    with pytest.raises(IndexError):
+        view[2]

@@ -213,6 +213,19 @@ def test_value_and_budget_of_a_promoted_trial_stand_until_it_completes_again() -
     assert (trial.reached, trial.value, summary.standing.best) == (1, 0.5, (0, 0.5))
 
 
+def test_a_promotion_does_not_take_an_end_back() -> None:
+    """A configuration has ended once and for all, so that progress never goes back."""
+    summary = fold([began(), *given(0, "a", budget=1), done(0, 0.5), *given(1, "a", budget=1)])
+    assert summary.ended == 1
+    fold([Suggested(at=2.0, trial=0, hparams={"x": 0}, budget=3)], summary)
+    fold([TrialStarted(at=2.0, trial=0, attempt=1, worker="b")], summary)
+    assert (summary.ended, summary.counts[TrialStatus.COMPLETED]) == (1, 0)
+    fold([done(0, 0.6, attempt=1)], summary)
+    assert summary.ended == 1
+    fold([done(1, 0.6)], summary)
+    assert summary.ended == 2
+
+
 def reports(trial: int, *steps: int) -> list[Event]:
     """Reports whose value is the step."""
     return [

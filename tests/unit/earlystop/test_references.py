@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maggy.earlystop.references import (
+    Bests,
     Leader,
     Ranked,
     References,
@@ -90,9 +91,33 @@ def test_only_completed_trials_lead() -> None:
     """Who is as good as the best completed trial ever was leads; without one nobody does."""
     leader = Leader()
     leader.finished(trial(0, [1.0], TrialStatus.STOPPED))
-    assert not leader.leads(trial(9, [0.0], TrialStatus.RUNNING))
+    assert not leader.leads(0.0)
     leader.finished(trial(1, [2.0, 5.0]))
-    assert leader.leads(trial(9, [7.0, 2.0], TrialStatus.RUNNING))
-    assert not leader.leads(trial(9, [2.1], TrialStatus.RUNNING))
+    assert leader.leads(2.0)
+    assert not leader.leads(2.1)
     leader.finished(Trial(id=2, hparams={}, status=TrialStatus.COMPLETED, loss=1.0))
-    assert not leader.leads(trial(9, [2.0], TrialStatus.RUNNING))
+    assert not leader.leads(2.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(numbers, min_size=1, max_size=6))))
+def test_bests_look_at_every_report_once(growth: Any) -> None:
+    """The best of a curve that grows, also when a new attempt begins in its middle."""
+    bests = Bests()
+    running = trial(0, [], TrialStatus.RUNNING)
+    for restart, losses in growth:
+        if restart == 0 and running.losses:
+            running.attempt += 1
+            del running.losses[len(running.losses) // 2 :]
+        running.losses.extend(losses)
+        for _ in range(2):
+            assert bests.best(running) == min(running.losses)
+        if restart == 1:
+            bests.finished(running)
+
+
+def test_bests_know_trials_apart() -> None:
+    """Another trial of the same id is another curve."""
+    bests = Bests()
+    assert bests.best(trial(0, [3.0, 1.0])) == 1.0
+    assert bests.best(trial(1, [2.0])) == 2.0
+    assert bests.best(trial(0, [4.0, 5.0, 6.0])) == 4.0

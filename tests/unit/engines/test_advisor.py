@@ -106,3 +106,31 @@ def test_an_optimizer_that_hangs_does_not_keep_the_advisor_open() -> None:
     release.set()
     with pytest.raises(queue.Empty):
         delivered.get(timeout=0.2)
+
+
+def test_what_the_optimizer_will_need_is_loaded_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once, when a worker has taken the first trial, and while the next answers come."""
+    loaded: queue.SimpleQueue[str] = queue.SimpleQueue()
+    release = threading.Event()
+
+    def load(name: str) -> None:
+        loaded.put(name)
+        release.wait(30)
+
+    monkeypatch.setattr("maggy.engines.advisor.importlib.import_module", load)
+    delivered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    inner = advisor(Scripted(Suggestion(hparams={"x": 0.5})))
+    made = ThreadedAdvisor(inner, delivered.put, preload=("one", "two"))
+    made.suggest(0, [])
+    delivered.get(timeout=10)
+    assert loaded.empty()
+    for number in (1, 2, 3):
+        made.suggest(number, [])
+        assert isinstance(delivered.get(timeout=10), Suggested)
+    assert loaded.get(timeout=10) == "one"
+    release.set()
+    assert loaded.get(timeout=10) == "two"
+    made.close()
+    assert loaded.empty()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from maggy.engines.connection import Connection
 from maggy.errors import WireError
-from maggy.wire.framing import JSON, Frame, encode_frame
+from maggy.wire.framing import JSON, PIECE_LIMIT, RAW, Frame, encode_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,12 @@ class _Transport(asyncio.Transport):
 
     def abort(self) -> None:
         self.done.append("<abort>")
+
+    def pause_reading(self) -> None:
+        self.done.append("<pause>")
+
+    def resume_reading(self) -> None:
+        self.done.append("<resume>")
 
 
 class _Case:
@@ -171,3 +178,93 @@ def test_lost_connection() -> None:
         return case
 
     assert asyncio.run(main()).departed == [("w0", "its connection broke: reset by peer")]
+
+
+def test_replaced() -> None:
+    """A connection whose peer has a newer one ends at once, and does not depart."""
+
+    def script(case: _Case) -> None:
+        case.connection.accept("w0", b"")
+        case.connection.replace()
+
+    case = _run(script)
+    assert case.transport.done[-1] == "<abort>"
+    assert case.connection.reason == "it connected again"
+    assert case.departed == []
+
+
+def test_accepted_for_something_else() -> None:
+    """Who accepts a peer may take its frames from then on, in the same read; without a name."""
+    taken: list[bytes] = []
+
+    def script(case: _Case) -> None:
+        case.connection.accept(None, b"", lambda _, frame: taken.append(frame.payload))
+        case.feed(encode_frame(JSON, b"one") + encode_frame(RAW, b"two"))
+
+    case = _run(script)
+    assert taken == [b"one", b"two"]
+    assert (case.frames, case.departed) == ([], [])
+
+
+def test_piece_of_a_file() -> None:
+    """A piece of a file may be longer than a message, but not by much."""
+    taken: list[int] = []
+
+    def script(case: _Case) -> None:
+        case.connection.accept(None, b"", lambda _, frame: taken.append(len(frame.payload)))
+        data = encode_frame(RAW, bytes(PIECE_LIMIT)) + encode_frame(RAW, bytes(PIECE_LIMIT + 1))
+        for start in range(0, len(data), 1000):
+            case.feed(data[start : start + 1000])
+
+    case = _run(script)
+    assert taken == [PIECE_LIMIT]
+    assert case.transport.done[-1] == "<abort>"
+
+
+def test_drained() -> None:
+    """Waiting for room sends what was written first, and ends with the connection."""
+
+    async def main() -> None:
+        case = _Case()
+        case.connection.write(b"part")
+        await case.connection.drained()
+        assert case.transport.done == ["part"]
+        for end in (
+            case.connection.resume_writing,
+            partial(case.connection.connection_lost, None),
+        ):
+            case.connection.pause_writing()
+            waiting = asyncio.ensure_future(case.connection.drained())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            end()
+            await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(main())
+
+
+def test_pause() -> None:
+    """Reading pauses and goes on; after the end, the transport is left alone."""
+
+    def script(case: _Case) -> None:
+        case.connection.pause()
+        case.connection.resume()
+        case.connection.abort("enough")
+        case.connection.pause()
+        case.connection.resume()
+
+    assert _run(script).transport.done == ["<pause>", "<resume>", "<abort>"]
+
+
+def test_closed_without_a_word() -> None:
+    """A transport that closes without an error or an end of its stream was closed by the peer."""
+
+    async def main() -> _Case:
+        case = _Case()
+        case.connection.accept("w0", b"")
+        case.feed(b"\x00")
+        case.connection.connection_lost(None)
+        return case
+
+    departed = asyncio.run(main()).departed
+    assert departed == [("w0", "it closed the connection in the middle of a message")]

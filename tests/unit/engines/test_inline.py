@@ -24,7 +24,9 @@ SPACE = Searchspace(x=("DOUBLE", [0.0, 1.0]))
 
 
 def job_for(train: Callable[..., Any], log: Any, folder: Path, **options: Any) -> Job:
-    config = OptimizationConfig(num_trials=2, searchspace=SPACE, seed=1, **options)
+    config = OptimizationConfig(
+        num_trials=2, searchspace=SPACE, optimizer="randomsearch", seed=1, **options
+    )
     optimizer = config.build_optimizer()
     optimizer.start(search_context(config, 1, 1))
     return Job(

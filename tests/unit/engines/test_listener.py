@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,6 @@ from maggy.wire.handshake import (
 from maggy.wire.messages import encode
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable
 
 KEY = new_key()
@@ -240,11 +240,65 @@ def test_names_of_this_machine(host: str) -> None:
     asyncio.run(asyncio.wait_for(main(), DEADLINE))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_reachable_from_outside(host: str) -> None:
-    """An address that other machines could reach is refused with the reason."""
-    with pytest.raises(ConfigError, match=rf"got '{host}': the connection is not encrypted"):
+    """An address that other machines can reach is refused with the reason, and what to do."""
+    if host == "::" and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    with pytest.raises(ConfigError, match=rf"got '{host}': the connection is not encrypted") as it:
         asyncio.run(_door().start(host, 0))
+    assert "maggy[cluster]" in str(it.value)
+    assert "tls=False" in str(it.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_keep_alive(host: str) -> None:
+    """On request the door opens to other machines; the system then looks for dead ones."""
+    admitted: list[socket.socket] = []
+
+    def admit(transport: asyncio.Transport) -> None:
+        admitted.append(transport.get_extra_info("socket"))
+        options = [socket.SO_KEEPALIVE, socket.TCP_KEEPIDLE]
+        levels = [socket.SOL_SOCKET, socket.IPPROTO_TCP]
+        on, idle = map(admitted[0].getsockopt, levels, options)
+        assert bool(on) == (host == "0.0.0.0")
+        assert (idle == 10) == (host == "0.0.0.0")
+        transport.abort()
+
+    async def main() -> None:
+        door = Listener(key=KEY, admit=admit, handshake_timeout=600.0, max_strangers=1)
+        _, port = await door.start(host, 0, insecure=True)
+        reader, writer = await _connect(port)
+        handshake = WorkerHandshake(KEY)
+        writer.write(handshake.answer(await reader.readexactly(GREETING_SIZE)))
+        handshake.verify(await reader.readexactly(PROOF_SIZE))
+        assert await reader.read() == b""
+        await _leave(writer)
+        await door.close()
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
+    assert admitted
+
+
+def test_bound_socket() -> None:
+    """A socket that was bound before is listened on, and refused like an address."""
+
+    async def main() -> None:
+        door, sock = _door(), socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        assert door.serve(sock) == sock.getsockname()
+        _, port = sock.getsockname()
+        reader, writer = await _connect(port)
+        await reader.readexactly(GREETING_SIZE)
+        await _leave(writer)
+        await door.close()
+        sock = socket.socket()
+        sock.bind(("0.0.0.0", 0))
+        with pytest.raises(ConfigError, match="not encrypted"):
+            door.serve(sock)
+        assert sock.fileno() == -1
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
 
 
 def test_never_started() -> None:

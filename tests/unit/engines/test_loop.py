@@ -14,6 +14,7 @@ from maggy.engines.seeds import Draws, draw_seed, trial_seed
 from maggy.events import (
     CancelRequested,
     ExperimentFinished,
+    MetricReported,
     OptimizerFailed,
     SearchExhausted,
     Suggested,
@@ -26,7 +27,7 @@ from maggy.events import (
     WorkerLost,
 )
 from maggy.searchspace import Double, Searchspace
-from maggy.trial import Exhausted, Suggestion, Trial, Wait
+from maggy.trial import Exhausted, Suggestion, Trial, TrialStatus, Wait
 
 SPACE = Searchspace(x=Double(0.0, 1.0))
 
@@ -283,3 +284,30 @@ def test_the_vocabulary_is_closed() -> None:
     for sample in samples:
         with pytest.raises((AttributeError, TypeError)):
             sample.something = 1
+
+
+def test_what_another_worker_says_of_a_trial_is_not_logged() -> None:
+    """It changes nothing, so the log alone leads a new machine to the same state."""
+    diary = Diary(suggestion(0.1), suggestion(0.2), suggestion(0.3))
+    logged: list[Any] = []
+    machine = ExperimentMachine(direction="min", num_trials=3)
+    loop = Loop(machine=machine, log=diary, crew=diary, clock=diary.clock, watch=logged.append)
+    loop.advise(InlineAdvisor(diary, SPACE, 5, diary.clock))
+    for worker in ("a", "b"):
+        loop.dispatch(WorkerJoined(at=0.0, worker=worker), worker)
+    said = MetricReported(at=1.0, trial=0, attempt=0, step=0, value=0.5)
+    end = TrialFinished(at=2.0, trial=0, attempt=0, value=0.5)
+    before = len(logged)
+    for event in (said, end):
+        loop.dispatch(event, "b")
+        loop.dispatch(event, "z")
+    assert len(logged) == before
+    assert machine.trials[0].losses == []
+    loop.dispatch(said, "a")
+    loop.dispatch(end, "a")
+    assert machine.trials[0].status is TrialStatus.COMPLETED
+    again = ExperimentMachine(direction="min", num_trials=3)
+    for event in logged:
+        again.handle(event)
+    assert list(again.trials) == list(machine.trials)
+    assert again.workers == machine.workers

@@ -25,7 +25,8 @@ class Described:
 
 
 def config(**options: Any) -> OptimizationConfig:
-    return OptimizationConfig(**{"searchspace": SPACE, "num_trials": 9, **options})
+    given = {"searchspace": SPACE, "num_trials": 9, "optimizer": "randomsearch", **options}
+    return OptimizationConfig(**given)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,12 @@ def test_failures_fail_again() -> None:
 @pytest.fixture(name="run")
 def run_fixture() -> Any:
     config = OptimizationConfig(
-        searchspace=SPACE, num_trials=40, es_policy="none", seed=2, direction="max"
+        searchspace=SPACE,
+        num_trials=40,
+        optimizer="randomsearch",
+        es_policy="none",
+        seed=2,
+        direction="max",
     )
     done = simulate(config, Synthetic(steps=6, seed=1), workers=4)
     return done, record_run(done.events)

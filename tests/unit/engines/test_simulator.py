@@ -39,6 +39,7 @@ def config(**options: Any) -> OptimizationConfig:
     given: dict[str, Any] = {
         "searchspace": SPACE,
         "num_trials": 3,
+        "optimizer": "randomsearch",
         "es_policy": "none",
         "seed": 1,
     } | options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from maggy import OptimizationConfig, Searchspace
 from maggy.contracts import Fidelity, MultiFidelityOptimizer, Optimizer, SearchContext
 from maggy.errors import ConfigError
 from maggy.optimizer import Asha, GridSearch, Hyperband, Initial, RandomSearch
-from maggy.optimizer._rungs import Brackets, Rung, RungRule, milestones
+from maggy.optimizer._rungs import Brackets, Rung, RungRule, milestones, one_round
 from maggy.testing.optimizers import OptimizerContract, Rehearsal
 from maggy.testing.policies import PolicyContract
 from maggy.trial import Exhausted, Suggestion, Trial, TrialStatus, Wait
@@ -79,33 +80,86 @@ def test_rungs_are_whole_and_end_exactly_at_the_maximum(numbers: Any, rungs: Any
     assert milestones(factor, low, high) == rungs
 
 
-def test_a_rung_promotes_its_share_and_no_more() -> None:
-    """One in three, the earlier of equals first, never a failed one, none twice."""
-    rung = Rung()
-    for trial, loss in enumerate([3.0, 1.0, float("inf")]):
+def arrived(factor: int, losses: list[float], *, exact: bool = False) -> Rung:
+    rung = Rung(factor, exact=exact)
+    for trial, loss in enumerate(losses):
         rung.arrive(trial, loss)
-    assert rung.promotable(3) == 1
-    rung.promote(1)
-    rung.promote(1)
-    rung.arrive(1, 0.0)
-    assert rung.promotable(3) is None
-    for trial in (3, 4, 5):
-        rung.arrive(trial, 2.0)
-    assert rung.promotable(3) == 3
+    return rung
 
 
-def test_the_last_call_promotes_one_however_few_there_are() -> None:
+def promoted(rung: Rung) -> list[int]:
+    """All that are due, the first first."""
+    due = []
+    while (trial := rung.promotable()) is not None:
+        due.append(trial)
+        rung.promote(trial)
+    return due
+
+
+def test_a_rung_promotes_whoever_no_more_than_a_share_is_better_than() -> None:
+    """Of three, rank 0 and 1, the earlier of equals first; a failed one counts and stays."""
+    assert promoted(arrived(3, [3.0, 1.0])) == []
+    assert promoted(arrived(3, [3.0, 1.0, math.inf])) == [1, 0]
+    assert promoted(arrived(3, [math.inf, math.inf, 2.0])) == [2]
+    assert promoted(arrived(3, [2.0, 2.0, 2.0, 2.0])) == [0, 1]
+
+
+def test_a_later_trial_goes_on_whoever_went_on_before() -> None:
+    """Rank decides: those that were promoted early keep no better one from it."""
+    rung = arrived(3, [3.0, 2.0, 4.0])
+    assert promoted(rung) == [1, 0]
+    rung.arrive(3, 1.0)
+    rung.arrive(3, 9.0)
+    assert promoted(rung) == [3]
+    rung.arrive(4, 2.5)
+    assert promoted(rung) == [], "two are better, of five"
+    rung.arrive(5, 5.0)
+    assert promoted(rung) == [4], "two are better, of six"
+
+
+def test_an_exact_rung_promotes_its_share_and_no_more() -> None:
+    """One in three, whatever came early; none twice."""
+    rung = arrived(3, [3.0, 1.0, math.inf], exact=True)
+    assert rung.promotable() == 1
+    rung.promote(1)
+    assert promoted(rung) == []
+    for trial in (3, 4):
+        rung.arrive(trial, 0.5)
+        assert promoted(rung) == []
+    rung.arrive(5, 2.0)
+    assert promoted(rung) == [3]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_last_call_promotes_one_however_few_there_are(exact: bool) -> None:
     """But only one, and only a trial with a loss."""
-    rung = Rung()
-    assert rung.promotable(4, last_call=True) is None
-    rung.arrive(7, float("inf"))
-    assert rung.promotable(4, last_call=True) is None
+    rung = arrived(4, [], exact=exact)
+    assert rung.promotable(last_call=True) is None
+    rung.arrive(7, math.inf)
+    assert rung.promotable(last_call=True) is None
     rung.arrive(8, 1.0)
     rung.arrive(9, 2.0)
-    assert rung.promotable(4) is None
-    assert rung.promotable(4, last_call=True) == 8
+    assert rung.promotable() is None
+    assert rung.promotable(last_call=True) == 8
     rung.promote(8)
-    assert rung.promotable(4, last_call=True) is None
+    assert rung.promotable(last_call=True) is None
+
+
+@pytest.mark.parametrize(
+    ("made", "configurations"),
+    [
+        (Asha(), 4),
+        (Asha(3, 1, 10), 9),
+        (Asha(4, 1, 81), 64),
+        (Asha(2, 5, 5), 1),
+        (Asha(2, 3, 4), 1),
+        (Asha(3, 1, 81, brackets=2), 81 + 34),
+        (Hyperband(3, 1, 81), 81 + 34 + 15 + 8 + 5),
+    ],
+)
+def test_one_round_is_that_of_the_book(made: Asha, configurations: int) -> None:
+    """Only whole steps count, and a bracket more counts its own (Li et al. 2018, table 1)."""
+    assert one_round(made.reduction_factor, made.milestones, made.brackets) == configurations
 
 
 def test_trials_are_dealt_out_in_the_proportions_of_hyperband() -> None:
@@ -230,11 +284,11 @@ def test_one_object_serves_two_searches() -> None:
 
 
 def test_a_sampler_that_ends_ends_the_search_after_its_promotions() -> None:
-    """Three points on a grid: 3 runs at 1, then the best of them at 2 and 4, then the reason."""
+    """Three points on a grid: 3 runs at 1, the best two at 3, one at 9, then the reason."""
     space = Searchspace(k=("INTEGER", [1, 3]))
-    rehearsal = Rehearsal(Asha(sampler="gridsearch"), space, num_trials=None)
+    rehearsal = Rehearsal(Asha(3, 1, 9, sampler="gridsearch"), space, num_trials=None)
     suggestions = rehearsal.run(100)
-    assert [suggestion.budget for suggestion in suggestions] == [1, 1, 2, 1, 4]
+    assert [suggestion.budget for suggestion in suggestions] == [1, 1, 1, 3, 3, 9]
     answer = rehearsal.ask()
     assert isinstance(answer, Exhausted)
     assert "grid is complete" in answer.reason
@@ -313,31 +367,33 @@ def rule(factor: int = 2, rungs: tuple[int, ...] = (1, 2, 4)) -> RungRule:
 
 
 def test_first_arrivals_and_the_best_so_far_go_on() -> None:
-    """A worse second one stops; its sentence and threshold are the loss it had to beat."""
-    judge = rule()
+    """One that too many are better than stops; its threshold is the loss it had to reach."""
+    judge = rule(3)
     assert not judge.decide(running(0, [5.0])).stop
     assert not judge.decide(running(1, [4.0])).stop
-    decision = judge.decide(running(2, [6.0]))
+    assert judge.decide(running(2, [6.0])).stop, "two of three are better"
+    decision = judge.decide(running(3, [5.5]))
     assert decision.stop
     assert not decision.complete
-    assert decision.threshold == 4.0
+    assert decision.threshold == 5.0
     assert decision.reason.format(**decision.losses) == (
-        "its value 6.0 at 1 is not among the best 1 of 3 that got there; the last of those has 4.0"
+        "its value 5.5 at 1 is not among the best 2 of 4 that got there; the last of those has 5.0"
     )
-    assert not judge.decide(running(3, [4.5])).stop, "the second of four"
+    assert not judge.decide(running(4, [4.5])).stop, "one of five is better"
 
 
-def test_of_equals_the_earlier_trial_is_better() -> None:
-    """A tie with the only one that may go on stops the later trial."""
-    judge = rule()
-    judge.decide(running(4, [1.0]))
-    assert judge.decide(running(5, [1.0])).stop
-    assert not judge.decide(running(3, [1.0])).stop
+def test_one_that_is_as_good_as_the_last_that_may_goes_on() -> None:
+    """In any order, for only the better ones count."""
+    judge = rule(3)
+    for number in (4, 5, 3):
+        assert not judge.decide(running(number, [1.0])).stop
+    assert judge.decide(running(6, [2.0])).stop
+    assert not judge.decide(running(7, [1.0])).stop
 
 
 def test_between_rungs_nothing_is_judged() -> None:
     """However bad it becomes, until the next rung."""
-    judge = rule(rungs=(1, 3, 9))
+    judge = rule(3, rungs=(1, 3, 9))
     judge.decide(running(0, [1.0, 1.0, 1.0]))
     assert not judge.decide(running(1, [0.5])).stop
     assert not judge.decide(running(1, [0.5, 9.0])).stop
@@ -355,7 +411,7 @@ def test_at_the_last_rung_a_trial_is_complete(first: int) -> None:
 
 def test_reports_that_skip_a_rung_count_there() -> None:
     """With a report every five steps, the first one counts at 1, 2 and 4."""
-    judge = rule(rungs=(1, 2, 4, 8))
+    judge = rule(3, rungs=(1, 2, 4, 8))
     sparse = Trial(id=0, hparams={}, status=TrialStatus.RUNNING, steps=[5], losses=[1.0])
     assert not judge.decide(sparse).stop
     assert judge.decide(running(1, [2.0])).stop
@@ -421,10 +477,11 @@ def informed(story: list[Trial], **options: Any) -> Recorder:
 
 
 def test_the_sampler_learns_of_the_lowest_rung_first() -> None:
-    """A promotion says nothing new before enough trials have got as far."""
+    """A promotion changes no loss before enough trials have got as far; only the curve grows."""
     first = [ended(number, float(number), 1) for number in range(12)]
     early = informed([*first, *(ended(number, -1.0, 2) for number in range(5))])
-    assert [trial.loss for trial in early.told] == [float(number) for number in range(12)]
+    assert [early.known[number].loss for number in range(12)] == [float(n) for n in range(12)]
+    assert (early.known[4].steps, early.known[4].losses) == ([1, 2], [4.0, -1.0])
     assert {trial.status for trial in early.told} == {TrialStatus.COMPLETED}
 
 
@@ -433,7 +490,7 @@ def test_the_sampler_learns_of_the_highest_rung_with_enough_trials() -> None:
     first = [ended(number, float(number), 1) for number in range(12)]
     second = [ended(number, 10.0 + number, 2) for number in range(6)]
     sampler = informed([*first, *second])
-    assert len(sampler.told) == 12 + 12
+    assert len(sampler.told) == 12 + 5 + 12
     assert [sampler.known[n].status.value for n in (0, 5, 6, 11)] == [
         *("completed", "completed", "stopped", "stopped")
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from maggy.contracts import SearchContext
+from maggy.contracts import EarlierRun, SearchContext
 from maggy.errors import ConfigError
 from maggy.optimizer import GP, TPE, RandomSearch
 from maggy.optimizer.auto import Auto, choose
+from maggy.optimizer.relay import Relay
 from maggy.searchspace import Categorical, Double, Integer, Searchspace
 from maggy.testing.optimizers import OptimizerContract, Rehearsal
 
@@ -28,17 +31,19 @@ class TestAuto(OptimizerContract):
 NUMERIC = Searchspace(x=Double(0.0, 1.0), y=Integer(1, 100), z=Categorical(["a", "b"]))
 CONDITIONAL = Searchspace(a=Categorical([1, 2]), b=Double(0.0, 1.0, when={"a": 1}))
 FINITE = Searchspace(x=Integer(1, 5), y=Integer(1, 4), fixed=Integer(3, 3))
-WIDE = Searchspace(**{f"x{i}": Double(0.0, 1.0) for i in range(60)})
+WIDE = Searchspace(**{f"x{i}": Double(0.0, 1.0) for i in range(101)})
 
 
 @pytest.mark.parametrize(
     ("space", "trials", "workers", "kind", "reason"),
     [
         (NUMERIC, 100, 4, GP, "it needs the fewest trials"),
-        (NUMERIC, 10_000, 4, TPE, "its cost does not grow"),
-        (NUMERIC, None, 4, TPE, "its cost does not grow"),
+        (NUMERIC, 500, 4, GP, "it needs the fewest trials"),
+        (NUMERIC, 501, 4, Relay, "the Gaussian process for 200 trials, then TPE"),
+        (NUMERIC, None, 4, Relay, "the second does not slow down"),
         (CONDITIONAL, 100, 4, GP, "it needs the fewest trials"),
-        (WIDE, 100, 4, TPE, "60 hyperparameters are many"),
+        (WIDE, 100, 4, TPE, "101 hyperparameters are many"),
+        (WIDE, 5000, 4, TPE, "101 hyperparameters are many"),
         (FINITE, 20, 4, RandomSearch, "all 20 configurations"),
         (FINITE, None, 4, RandomSearch, "all 20 configurations"),
         (FINITE, 19, 4, GP, "it needs the fewest trials"),
@@ -63,13 +68,47 @@ def test_choice(
     assert reason in sentence
 
 
+def test_earlier_runs_make_a_model_worth_while() -> None:
+    """With a warm start a model knows something even before the first trial ends."""
+    earlier = (EarlierRun(name="old", trials=()),)
+    for trials, workers in ((3, 1), (8, 8)):
+        context = SearchContext(
+            searchspace=NUMERIC, num_trials=trials, num_workers=workers, seed=0, earlier=earlier
+        )
+        assert type(choose(context)[0]) is GP
+
+
+def test_it_names_what_the_choice_will_load() -> None:
+    """The Gaussian process' modules are loaded while the first trials run; Sobol has none."""
+    for space, modules in ((NUMERIC, GP.preload), (FINITE, ())):
+        auto = Auto()
+        assert auto.preload == ()
+        auto.start(SearchContext(searchspace=space, num_trials=20, num_workers=2, seed=0))
+        assert auto.preload == modules
+
+
+@pytest.mark.parametrize("trials", [2, 50])
+def test_nothing_heavy_is_loaded_to_start(trials: int) -> None:
+    """A search by default loads numpy and scipy when workers have been started, not before."""
+    code = (
+        "import sys; from maggy import OptimizationConfig, Searchspace; "
+        "from maggy.contracts import SearchContext; "
+        f"config = OptimizationConfig(num_trials={trials}, searchspace=Searchspace("
+        "x=('DOUBLE', [0, 1]))); optimizer = config.build_optimizer(); "
+        f"optimizer.start(SearchContext(searchspace=config.space, num_trials={trials}, "
+        "num_workers=2, seed=0)); assert repr(optimizer) == 'Auto()'; "
+        "assert not {'numpy', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_it_hands_over() -> None:
     """What it proposes is what the chosen optimizer proposes; it answers as fast as that."""
     auto = Auto()
     assert repr(auto) == "Auto()"
     assert (auto.choice, auto.notes, auto.suggests_inline) == ("", (), False)
-    ours = Rehearsal(auto, CONDITIONAL, num_trials=5000).run(30)
-    assert ours == Rehearsal(TPE(), CONDITIONAL, num_trials=5000).run(30)
+    ours = Rehearsal(auto, CONDITIONAL, num_trials=50).run(10)
+    assert ours == Rehearsal(GP(), CONDITIONAL, num_trials=50).run(10)
     assert auto.notes == (auto.choice,)
     assert not auto.suggests_inline
     finite = Auto()

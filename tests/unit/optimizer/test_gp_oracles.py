@@ -218,6 +218,22 @@ def test_gradient_of_the_acquisition(failures: bool, fantasies: int) -> None:
         assert np.allclose(slope, numeric, rtol=1e-3, atol=1e-3)
 
 
+def test_trailing_features_are_those_of_every_point() -> None:
+    """With the last features given once, values and gradients are those with them in each row."""
+    posterior = conditioned()
+    best = np.array([posterior.smoothed.min()])
+    rows = features(6, 5)
+    rows[:, -1] = 0.25
+    whole = LogEI(posterior, best)
+    shared = LogEI(posterior, best, trailing=np.array([0.25]))
+    assert (shared.value(rows[:, :-1]) == whole.value(rows)).all()
+    for ours, theirs in zip(
+        shared.value_and_gradient(rows[:, :-1]), whole.value_and_gradient(rows), strict=True
+    ):
+        assert (ours == theirs[..., : ours.shape[-1]]).all()
+    assert shared.value_and_gradient(rows[:, :-1])[1].shape == rows[:, :-1].shape
+
+
 def test_acquisition_without_pending_is_expected_improvement() -> None:
     """Its exponential is the mean of what random draws of the posterior improve."""
     posterior = conditioned()

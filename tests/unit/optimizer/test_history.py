@@ -14,7 +14,7 @@ from maggy.searchspace import Integer, Searchspace
 from maggy.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from maggy.trial import Value
 
@@ -45,6 +45,24 @@ def test_tried() -> None:
     assert tried.pending([]) == set()
     tried.tell(trial(7, 9))
     assert len(tried.ended) == 2
+
+
+def test_tried_follows_who_is_pending() -> None:
+    """New trials are found at the end; those that vanished untold are free again."""
+    tried = Tried(SPACE)
+
+    def taken(*numbers: int) -> set[Hashable]:
+        return set(tried.pending([trial(number, number) for number in numbers]))
+
+    def keys(*numbers: int) -> set[Hashable]:
+        return {SPACE.key({"x": number}) for number in numbers}
+
+    assert taken(0, 1, 2) == keys(0, 1, 2)
+    assert taken(0, 1, 2, 3, 4) == keys(0, 1, 2, 3, 4)
+    tried.tell(trial(1, 1))
+    assert taken(0, 2, 3, 4, 5) == keys(0, 2, 3, 4, 5)
+    assert taken(0, 2, 3, 4, 6) == keys(0, 2, 3, 4, 6)
+    assert taken(0, 4) == keys(0, 4)
 
 
 def test_untried_skips() -> None:

@@ -10,15 +10,17 @@ import pytest
 from maggy.errors import ConfigError
 from maggy.testing.curves import TASKS, load_task
 
+SHORT = {"digits-mlp", "friedman-boosting"}
+
 
 @pytest.mark.parametrize("name", TASKS)
 def test_recordings_are_whole(name: str) -> None:
-    """27 steps of finite values and positive seconds, in configurations of the space."""
+    """As many steps each, finite values and positive seconds, in configurations of the space."""
     task = load_task(name)
     assert task.name == name
     assert len(task.recordings) >= 160
     for recording in task.recordings:
-        assert list(recording.steps) == list(range(27))
+        assert list(recording.steps) == list(range(27 if name in SHORT else 81))
         assert min(recording.seconds) > 0
         assert all(abs(value) < 1e3 for value in recording.values)
         assert task.searchspace.allows(recording.hparams)
@@ -33,7 +35,7 @@ def test_they_are_worth_searching(name: str) -> None:
     first = statistics.median(sign * recording.values[0] for recording in task.recordings)
     assert finals[0] < statistics.median(finals) < first
     durations = [recording.duration for recording in task.recordings]
-    assert statistics.pstdev(durations) > 0.5 * statistics.mean(durations)
+    assert statistics.pstdev(durations) > 0.4 * statistics.mean(durations)
 
 
 def test_durations_can_be_scaled() -> None:
@@ -50,9 +52,9 @@ def test_durations_can_be_scaled() -> None:
 
 
 def test_the_files_are_small() -> None:
-    """All of them together stay under 300 kB."""
+    """Each of them stays under 250 kB."""
     folder = resources.files("maggy.testing")
-    assert sum(len(folder.joinpath(f"{name}.json").read_bytes()) for name in TASKS) < 300_000
+    assert all(len(folder.joinpath(f"{name}.json").read_bytes()) < 250_000 for name in TASKS)
 
 
 def test_unknown_tasks_are_refused() -> None:

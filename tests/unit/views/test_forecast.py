@@ -116,6 +116,20 @@ def test_nobody_knows_the_time_saved() -> None:
     assert time_saved(summary) is None
 
 
+def test_the_end_of_the_time_saves_nothing() -> None:
+    """Only what a policy stopped counts, not what the experiment's own time limit stopped."""
+    summary = Summary()
+    summary.apply(ExperimentStarted(at=0.0, config={"num_trials": 9, "time_limit": 25}))
+    summary.apply(WorkerJoined(at=0.0, worker="w0"))
+    add(summary, trial(0, "w0", 0.0, 10))
+    add(summary, trial(1, "w0", 10.0, 5, stopped=True))
+    assert time_saved(summary) == 5.0
+    add(summary, trial(2, "w0", 15.0, 10, stopped=True))
+    add(summary, trial(3, "w0", 25.0, 2, stopped=True))
+    assert time_saved(summary) == 5.0
+    assert [record.judged for record in summary.trials.values()] == [False, True, False, False]
+
+
 def test_savings_follow_a_run_at_constant_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are counted anew when a twentieth more trials have ended, of few trials each time."""
     counted = []

@@ -191,7 +191,11 @@ def test_it_agrees_with_the_simulator(policy: Any) -> None:
     outcomes = {}
     for es_policy in ("none", policy):
         config = OptimizationConfig(
-            searchspace=TASK.searchspace, num_trials=60, es_policy=es_policy, seed=0
+            searchspace=TASK.searchspace,
+            num_trials=60,
+            optimizer="randomsearch",
+            es_policy=es_policy,
+            seed=0,
         )
         outcomes[str(es_policy)] = simulate(config, workload, workers=1, conditions=Conditions())
     plain, stopped = outcomes.values()

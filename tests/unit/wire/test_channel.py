@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from maggy.errors import WireError
-from maggy.wire.channel import Channel, connect
+from maggy.wire.channel import Channel, connect, inherit
 from maggy.wire.framing import JSON, LIMIT, RAW, FrameDecoder, encode_frame
 from maggy.wire.handshake import ANSWER_SIZE, DriverHandshake, introduce, new_key
 from maggy.wire.messages import (
@@ -269,11 +271,30 @@ def test_close_wakes_the_receiver(pair: tuple[Channel, socket.socket]) -> None:
         channel.send(Heartbeat())
 
 
+def test_inherit() -> None:
+    """A worker's channel to its agent is a descriptor; no child of the worker inherits it."""
+    agent, worker = socket.socketpair()
+    worker.setblocking(False)
+    os.set_inheritable(worker.fileno(), True)
+    with agent, closing(inherit(worker.detach())) as channel:
+        assert not os.get_inheritable(channel._sock.fileno())
+        agent.sendall(encode_frame(JSON, encode(Quit())))
+        assert channel.receive() == (Quit(), None)
+        channel.send(Ready())
+        assert agent.recv(100) == encode_frame(JSON, encode(Ready()))
+
+
+def test_inherit_nothing() -> None:
+    """A descriptor that is not open is an OSError."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        inherit(987)
+
+
 def test_light() -> None:
     """The wire needs only the standard library, without asyncio."""
     code = (
         "import sys, maggy.wire.channel; "
-        "heavy = {'asyncio', 'numpy', 'scipy', 'rich', 'click', 'cloudpickle', 'pickle'}; "
+        "heavy = {'asyncio', 'numpy', 'scipy', 'rich', 'click', 'cloudpickle', 'pickle', 'ssl'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

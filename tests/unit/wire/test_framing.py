@@ -86,3 +86,14 @@ def test_cost_is_linear() -> None:
     data = encode_frame(RAW, bytes(2**18))
     assert sum(1 for byte in data for _ in decoder.feed(bytes((byte,)))) == 1
     assert time.monotonic() - start < 20  # quadratic: minutes
+
+
+def test_raw_frames_have_a_limit_of_their_own() -> None:
+    """Messages and raw bytes are limited apart where both limits are given."""
+    decoder = FrameDecoder(4, 2)
+    data = encode_frame(JSON, b"1234") + encode_frame(RAW, b"12")
+    assert [len(frame.payload) for frame in decoder.feed(data)] == [4, 2]
+    with pytest.raises(WireError, match="at most 2 bytes here, but one announces 3"):
+        list(decoder.feed(encode_frame(RAW, b"123")))
+    with pytest.raises(WireError, match="at most 4 bytes here, but one announces 5"):
+        list(FrameDecoder(4, 2).feed(encode_frame(JSON, b"12345")))

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +25,9 @@ from maggy.wire.handshake import (
     refusal,
 )
 from maggy.wire.messages import PROTOCOL
+
+if TYPE_CHECKING:
+    from maggy.wire.fields import Role
 
 KEY = bytes(range(32))
 
@@ -116,6 +120,23 @@ def test_introduce() -> None:
     assert hello.python == "{}.{}.{}".format(*sys.version_info[:3])
     assert (hello.version, hello.protocol) == (maggy.__version__, PROTOCOL)
     assert hello.host
+
+
+def test_introduce_an_agent() -> None:
+    """An agent says how often it came before, and what it has had."""
+    hello = introduce("a.0", "agent", incarnation=2, received=7)
+    assert (hello.role, hello.incarnation, hello.received) == ("agent", 2, 7)
+    assert introduce("w0").role == "worker"
+
+
+@pytest.mark.parametrize("role", ["agent", "files"])
+def test_other_agent(role: Role) -> None:
+    """An agent of another version is called one, and told to be installed where it runs."""
+    here = introduce("driver")
+    text = refusal(replace(introduce("a.0", role), version="1.0"), here)
+    assert text is not None
+    assert text.startswith("agent 'a.0' on")
+    assert text.endswith("where the agent runs.")
 
 
 def test_version_is_the_projects() -> None:

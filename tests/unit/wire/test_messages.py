@@ -10,23 +10,31 @@ import pytest
 
 from maggy.errors import WireError
 from maggy.trial import TrialError
+from maggy.wire.handshake import introduce
 from maggy.wire.messages import (
     Failed,
     Finished,
     Heartbeat,
     Hello,
     Logged,
+    Part,
     Quit,
     Ready,
     Run,
     Setup,
     Stop,
+    decode_from_agent,
+    decode_from_files,
     decode_from_worker,
+    decode_to_agent,
+    decode_to_files,
     decode_to_worker,
     encode,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from maggy.trial import Value
 
 
@@ -162,6 +170,37 @@ def test_depth() -> None:
     data = encode(Finished(trial=0, attempt=0, value=0.0, info={"x": info}))
     with pytest.raises(WireError, match="nested at most 64 deep"):
         decode_from_worker(data)
+
+
+@pytest.mark.parametrize(
+    ("decode", "data", "match"),
+    [
+        (decode_to_files, b'{"t":"Part","size":-2}', "`size` must be at least 0"),
+        (decode_to_files, b'{"t":"Part","size":-1.0}', "`size` must be a whole number"),
+        (decode_to_files, b'{"t":"Refused","reason":"","again":0}', "`again` must be true or"),
+        (decode_from_files, b'{"t":"Fetch","name":"x","offset":0,"size":-1}', "at least 0"),
+        (decode_from_agent, b'{"t":"Heartbeat"}', "must be one of Hello"),
+        (decode_from_agent, b'{"t":"Ack","received":-1}', "`received` must be at least 0"),
+        (decode_to_agent, b'{"t":"Hire","worker":1}', "`worker` must be text"),
+    ],
+)
+def test_other_roles(decode: Callable[[bytes], object], data: bytes, match: str) -> None:
+    """Messages of agents, and those about files, are checked like a worker's."""
+    with pytest.raises(WireError, match=match):
+        decode(data)
+
+
+def test_no_such_file() -> None:
+    """The size of a file that does not exist is -1, there and nowhere else."""
+    assert decode_to_files(encode(Part(size=-1))) == Part(size=-1)
+
+
+@pytest.mark.parametrize("role", ["driver", "", None, ["worker"]])
+def test_unknown_role(role: Any) -> None:
+    """A connection is for one of three things."""
+    body = json.loads(encode(introduce("w0")))
+    with pytest.raises(WireError, match="`role` must be one of worker, agent, files"):
+        decode_from_worker(json.dumps({**body, "role": role}).encode())
 
 
 def test_half_a_surrogate_pair() -> None:

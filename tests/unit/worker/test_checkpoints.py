@@ -385,3 +385,43 @@ def test_what_cannot_be_deleted_is_left(
     assert restored(saved).bytes == b"new"
     saved.save(b"newest", 3)
     assert len(names(tmp_path)) == 1
+
+
+def test_a_checkpoint_that_travels_is_limited(tmp_path: Path) -> None:
+    """Of bytes and of folders the limit counts; what was saved before stands."""
+    saved = Checkpoints(tmp_path, 3, 0, limit=5)
+    saved.save(b"12345", 0)
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("a", "b"):
+        (model / name).write_bytes(b"123")
+    for data in (b"123456", model):
+        with pytest.raises(CheckpointError, match="Set `checkpoint_dir`"):
+            saved.save(data, 1)
+    assert restored(saved).bytes == b"12345"
+
+
+def test_a_checkpoint_that_travels_has_not_too_many_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry costs a round trip."""
+    monkeypatch.setattr("maggy.worker.checkpoints.CHECKPOINT_ENTRIES", 2)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "a").touch()
+    saved = Checkpoints(tmp_path, 3, 0, limit=5)
+    saved.save(model, 0)
+    (model / "b").touch()
+    with pytest.raises(CheckpointError, match="in 3 entries"):
+        saved.save(model, 1)
+    Checkpoints(tmp_path, 3, 0).save(model, 2)
+
+
+def test_the_newest_is_known_by_name(tmp_path: Path) -> None:
+    """Whoever saved it; None before the first."""
+    saved = Checkpoints(tmp_path, 3, 0)
+    assert saved.newest() is None
+    saved.save(b"1", 4)
+    newest = Checkpoints(tmp_path, 3, 1).newest()
+    assert newest is not None
+    assert (newest.attempt, newest.step, newest.size) == (0, 4, 1)

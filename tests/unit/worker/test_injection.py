@@ -197,7 +197,7 @@ def test_nobody_provides_it() -> None:
 @pytest.mark.parametrize(
     ("train_fn", "hint"),
     [
-        (lambda budget: 0, '`optimizer="asha"`'),
+        (lambda budget: 0, '`optimizer=Asha(3, 1, 27, sampler="auto")`'),
         (lambda train_set: 0, "Set `train_set` in the config."),
         (lambda zzzz: 0, "Rename the parameter, or give it a default."),
     ],

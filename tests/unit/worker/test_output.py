@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maggy.worker.output import Output, tail
+from maggy.worker.output import Output, add_output, tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,3 +215,15 @@ def test_tail_shows_the_last_lines(tmp_path: Path) -> None:
     assert len(tail(path)) == 16_384
     path.write_bytes(b"")
     assert tail(path) == ""
+
+
+def test_output_from_elsewhere_continues_the_file(tmp_path: Path) -> None:
+    """A further attempt's output comes behind what is there, and both ends are kept."""
+    path, part = tmp_path / "000003.log", tmp_path / "part"
+    part.write_bytes(b"a" * 15)
+    add_output(path, part, kept=20)
+    part.write_bytes(b"b" * 40)
+    add_output(path, part, kept=20)
+    head, cut, end = path.read_text().partition("\n[maggy cut 15 bytes here]\n")
+    assert (head, bool(cut), end) == ("a" * 15 + "b" * 5, True, "b" * 20)
+    assert path.stat().st_mode & 0o777 == 0o600

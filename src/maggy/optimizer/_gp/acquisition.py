@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import erfcx, log_ndtr, ndtr
 
-from maggy.optimizer._gp.kernels import correlate, distances
+from maggy.optimizer._gp.kernels import correlate, distances, following
 from maggy.optimizer._gp.posterior import solve_lower, solve_upper
 
 if TYPE_CHECKING:
@@ -55,13 +55,20 @@ class LogEI:
         incumbents: ``f*_s``, shape (S,).
         succeeded: For each of the first observations of the posterior, whether the trial did not
             fail; None if failures do not matter.
+        trailing: The last features of the posterior where every point has the same, shape (k,);
+            None if there are no such.
     """
 
     def __init__(
-        self, posterior: Posterior, incumbents: Array, succeeded: Mask | None = None
+        self,
+        posterior: Posterior,
+        incumbents: Array,
+        succeeded: Mask | None = None,
+        trailing: Array | None = None,
     ) -> None:
         self._posterior = posterior
         self._incumbents = incumbents
+        self._trailing = trailing
         self._succeeded: Array | None = None
         self._tried = np.zeros(len(posterior.scaled))
         if succeeded is not None:
@@ -70,7 +77,7 @@ class LogEI:
             self._tried[: len(succeeded)] = 1.0
 
     def value(self, features: Array) -> Array:
-        """``A`` at each row of (m, p), shape (m,)."""
+        """``A`` at each row of (m, p - k), shape (m,)."""
         rows = max(_CHUNK // len(self._posterior.scaled), 1)
         parts = [
             self._evaluate(features[start : start + rows], gradient=False)[0]
@@ -79,16 +86,21 @@ class LogEI:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def value_and_gradient(self, features: Array) -> tuple[Array, Array]:
-        """``A``, shape (m,), and its gradient over the features, shape (m, p)."""
-        return self._evaluate(features, gradient=True)
+        """``A``, shape (m,), and its gradient over these features, shape (m, p - k)."""
+        value, gradient = self._evaluate(features, gradient=True)
+        return value, gradient[:, : features.shape[1]]
 
     def _evaluate(self, features: Array, *, gradient: bool) -> tuple[Array, Array]:
         post = self._posterior
+        features = following(features, self._trailing)
         a = post.parameters.scale(features, post.group)
         kernel, slope = correlate(distances(a, post.scaled), post.parameters.signal)
         reduced = solve_lower(post.factor, kernel.T)
         sd = post.spread(reduced)
+        expected = None if post.trend is None else post.trend.value_and_gradient(features)
         z = self._incumbents - kernel @ post.weights
+        if expected is not None:
+            z -= expected[0][:, np.newaxis]
         z /= sd[:, np.newaxis]
         logs = log_h(z)
         top = logs.max(axis=1)
@@ -114,7 +126,10 @@ class LogEI:
         back = pull @ post.scaled
         back -= a * pull.sum(axis=1)[:, np.newaxis]
         back *= 5.0 / 3.0
-        return value, back / post.parameters.lengths[post.group]
+        back /= post.parameters.lengths[post.group]
+        if expected is not None:
+            back -= shares.sum(axis=1)[:, np.newaxis] * expected[1]
+        return value, back
 
     def _odds(self, kernel: Array) -> tuple[Array, Array] | None:
         """Numerator and denominator of P(success), with a prior weight of one success.

@@ -21,14 +21,16 @@ from maggy.trial import TrialStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from maggy.optimizer.encoding import Array, Index, Mask
+    from maggy.optimizer.encoding import Array, Encoding, Index, Mask
     from maggy.trial import Trial
 
     Predict = Callable[[Array], tuple[Array, Array]]
 
-__all__ = ["Evidence", "above", "censored", "observed"]
+__all__ = ["FAILED_VARIANCE", "Evidence", "above", "censored", "observed"]
 
-_FAILED_VARIANCE = 0.25
+FAILED_VARIANCE = 0.25
+"""How loosely a failed trial counts as bad as the worst: the noise of its target."""
+
 _FEWEST_CURVES = 3
 _CURVES = 200
 """The gain after a step is estimated from at most so many completed trials, the latest."""
@@ -39,7 +41,7 @@ _LEAST_VARIANCE = 1e-2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Observations, in order of the trials' ids.
+    """Observations, in order of the trials' ids; with rungs, one rung after the other.
 
     Attributes:
         rows: Coordinates, shape (n, d).
@@ -48,6 +50,7 @@ class Evidence:
         completed: Which trials completed, shape (n,).
         failed: Which failed, shape (n,).
         warp: How losses became targets.
+        trailing: Features of each beside those of its coordinates, shape (n, k), or None: k = 0.
     """
 
     rows: Array
@@ -56,6 +59,7 @@ class Evidence:
     completed: Mask
     failed: Mask
     warp: Warp
+    trailing: Array | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -69,7 +73,13 @@ class Evidence:
             completed=self.completed[chosen],
             failed=self.failed[chosen],
             warp=self.warp,
+            trailing=None if self.trailing is None else self.trailing[chosen],
         )
+
+    def features(self, encoding: Encoding) -> Array:
+        """All features of each, shape (n, p + k)."""
+        features = encoding.features(self.rows)
+        return features if self.trailing is None else np.hstack([features, self.trailing])
 
 
 def observed(trials: Sequence[Trial], rows: Array) -> Evidence:
@@ -95,7 +105,7 @@ def observed(trials: Sequence[Trial], rows: Array) -> Evidence:
     return Evidence(
         rows=rows[told],
         targets=targets[told],
-        variances=np.where(failed, _FAILED_VARIANCE, 0.0)[told],
+        variances=np.where(failed, FAILED_VARIANCE, 0.0)[told],
         completed=completed[told],
         failed=failed[told],
         warp=warp,

@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     from maggy.optimizer.encoding import Array, Index
 
-__all__ = ["Hyperparameters", "correlate", "distances"]
+__all__ = ["Hyperparameters", "correlate", "distances", "following"]
 
 _SQRT5 = math.sqrt(5.0)
 
@@ -54,6 +54,13 @@ class Hyperparameters:
     def scale(self, features: Array, group: Index) -> Array:
         """Features divided by the length-scales of their dimensions."""
         return np.asarray(features / self.lengths[group])
+
+
+def following(features: Array, trailing: Array | None) -> Array:
+    """Features (m, p), each followed by these (k,), which all share; shape (m, p + k)."""
+    if trailing is None:
+        return features
+    return np.hstack([features, np.broadcast_to(trailing, (len(features), len(trailing)))])
 
 
 def distances(a: Array, b: Array) -> Array:

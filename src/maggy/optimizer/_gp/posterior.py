@@ -18,6 +18,7 @@ from scipy.linalg import blas, lapack
 from maggy.optimizer._gp.kernels import Hyperparameters, correlate, distances
 
 if TYPE_CHECKING:
+    from maggy.optimizer._gp.trend import Trend
     from maggy.optimizer.encoding import Array, Index
 
 __all__ = ["Posterior", "factorize", "solve_lower", "solve_upper"]
@@ -70,6 +71,7 @@ class Posterior:
         whitened: ``L^-1 y``, shape (n, S).
         weights: Shape (n, S).
         smoothed: The mean at the observations, without their noise, shape (n,).
+        trend: The prior mean; None is 0.  Everything else but ``smoothed`` is of what is left.
     """
 
     parameters: Hyperparameters
@@ -79,6 +81,7 @@ class Posterior:
     whitened: Array
     weights: Array
     smoothed: Array
+    trend: Trend | None = None
 
     @classmethod
     def of(
@@ -89,6 +92,7 @@ class Posterior:
         *,
         group: Index,
         parameters: Hyperparameters,
+        trend: Trend | None = None,
     ) -> Posterior:
         """Condition on ``targets`` (n,), whose noise is the common one plus ``variances`` (n,)."""
         scaled = parameters.scale(features, group)
@@ -98,7 +102,8 @@ class Posterior:
         noise = parameters.noise + variances
         np.einsum("ii->i", covariance)[:] += noise
         factor = factorize(covariance, parameters.signal)
-        whitened = solve_lower(factor, targets[:, np.newaxis])
+        left = targets if trend is None else targets - trend.value(features)
+        whitened = solve_lower(factor, left[:, np.newaxis])
         weights = solve_upper(factor, whitened)
         return cls(
             parameters=parameters,
@@ -108,6 +113,7 @@ class Posterior:
             whitened=whitened,
             weights=weights,
             smoothed=targets - noise * weights[:, 0],
+            trend=trend,
         )
 
     def predict(self, features: Array) -> tuple[Array, Array]:
@@ -115,7 +121,13 @@ class Posterior:
         r = distances(self.parameters.scale(features, self.group), self.scaled)
         kernel, _ = correlate(r, self.parameters.signal)
         reduced = solve_lower(self.factor, kernel.T)
-        return kernel @ self.weights, self.spread(reduced)
+        return self._expected(features) + kernel @ self.weights, self.spread(reduced)
+
+    def _expected(self, features: Array) -> Array:
+        """The prior mean, shape (m, 1)."""
+        if self.trend is None:
+            return np.zeros((len(features), 1))
+        return self.trend.value(features)[:, np.newaxis]
 
     def spread(self, reduced: Array) -> Array:
         """Standard deviation from ``L^-1 k(A, x)``, shape (n, m); never 0."""
@@ -148,7 +160,7 @@ class Posterior:
         n, q = len(self.scaled), len(a)
         factor = np.zeros((n + q, n + q), order="F")
         factor[:n, :n], factor[n:, :n], factor[n:, n:] = self.factor, reduced.T, corner
-        draws = kernel @ self.weights + corner @ normals
+        draws = self._expected(features) + kernel @ self.weights + corner @ normals
         repeated = np.repeat(self.whitened, normals.shape[1], axis=1)
         whitened = np.concatenate([repeated, normals])
         extended = Posterior(
@@ -159,5 +171,6 @@ class Posterior:
             whitened=whitened,
             weights=solve_upper(factor, whitened),
             smoothed=self.smoothed,
+            trend=self.trend,
         )
         return extended, draws

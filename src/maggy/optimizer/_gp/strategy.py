@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 from threadpoolctl import ThreadpoolController
 
 from maggy.optimizer._gp.acquisition import LogEI
 from maggy.optimizer._gp.model import Model, Modeller
 from maggy.optimizer._gp.region import period, side, surround
+from maggy.optimizer._gp.rung_model import RungModeller
 from maggy.optimizer._gp.search import Box, Landscape, Ranking, maximise
+from maggy.optimizer._gp.trend import sources
 from maggy.optimizer.encoding import Encoding
+from maggy.optimizer.sobol import Sobol
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence, Set
@@ -43,12 +45,17 @@ class Strategy:
     def __init__(self, context: SearchContext) -> None:
         self._space = context.searchspace
         self._encoding = Encoding(context.searchspace)
-        self._modeller = Modeller(self._encoding)
+        rungs, known = context.rungs, sources(context.earlier, self._encoding)
+        self._modeller = (
+            RungModeller(self._encoding, rungs, known)
+            if len(rungs) > 1
+            else Modeller(self._encoding, known)
+        )
         columns = len(self._encoding.columns)
         self._everywhere = Box(low=np.zeros(columns), high=np.ones(columns))
         points = 2 * _SPREAD if self._encoding.dimensions > 10 else _SPREAD
         seed = np.random.default_rng(context.seed)
-        engine = qmc.Sobol(columns, scramble=True, seed=seed)
+        engine = Sobol(columns, seed)
         self._sobol = engine.random(points)
         self._listed = self._list()
         self._threads = ThreadpoolController()
@@ -70,12 +77,12 @@ class Strategy:
             rng: Of this suggestion.
         """
         with self._threads.limit(limits=1):
-            model = self._modeller.model()
+            model = self._modeller.model(pending)
             if model is None:
                 return None
             acquisition = self._acquisition(model, pending, rng)
             landscape = Landscape(acquisition, self._encoding, model.lengths)
-            number = len(self._modeller.trials) + len(pending)
+            number = len(self._modeller) + len(pending)
             ranking = self._ranking(landscape, model, self._box(model, number), taken, rng)
         return self._first_free(ranking, taken)
 
@@ -85,17 +92,17 @@ class Strategy:
         posterior, incumbents = model.posterior, np.array([model.incumbent])
         if pending:
             rows = self._encoding.encode([trial.hparams for trial in pending])
-            features = self._encoding.features(rows)
+            features = model.features(self._encoding, rows)
             if len(rows) > _MOST_PENDING:
                 mean, sd = posterior.predict(features)
                 features = features[np.argsort(mean[:, 0] - sd, kind="stable")[:_MOST_PENDING]]
             count = _FANTASIES // 2 if len(features) > _MANY_PENDING else _FANTASIES
-            sobol = qmc.Sobol(len(features), scramble=True, seed=rng).random(count)
+            sobol = Sobol(len(features), rng).random(count)
             posterior, draws = posterior.fantasise(features, ndtri(sobol).T)
             incumbents = np.minimum(model.incumbent, draws.min(axis=0))
         failed = model.evidence.failed
         fails = failed.mean() > _FAILING
-        return LogEI(posterior, incumbents, ~failed if fails else None)
+        return LogEI(posterior, incumbents, ~failed if fails else None, model.trailing)
 
     def _ranking(
         self,

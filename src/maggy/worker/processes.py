@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from maggy.engines.supervision import Supervisor
 from maggy.errors import ConfigError, TransitionError
 from maggy.worker import supervisor
 from maggy.worker.cgroups import own_groups, read_number
+from maggy.worker.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,0 +1,139 @@
+"""Workers started by hand: ``maggy worker``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from maggy.cli.options import Taught
+from maggy.errors import MaggyError
+from maggy.wire.token import Token
+from maggy.worker.keyfile import find_key, read_key
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["worker"]
+
+_LOOK = 0.2
+"""Seconds between two looks for the key file."""
+
+_LOST = 1
+_LEFT = 130
+
+
+class _Address(click.ParamType[tuple[str, int]]):
+    """HOST:PORT, or [HOST]:PORT for a host that holds colons."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        host, colon, port = str(value).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            self.fail(f"must be HOST:PORT, such as node1:4040, but is {value!r}.", param, ctx)
+        return host, int(port)
+
+
+@click.command(
+    cls=Taught,
+    examples=[
+        "maggy worker --connect node1:4040",
+        "maggy worker --connect 10.0.0.5:4040 --key-file ~/run.key",
+        "srun --ntasks 16 maggy worker --connect $DRIVER",
+    ],
+)
+@click.option(
+    "--connect", "address", type=_Address(), required=True, help="Where the driver listens."
+)
+@click.option(
+    "--key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A copy of the key file that the driver named.",
+)
+@click.option(
+    "--retry",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a driver that is not there yet, or not there any more.",
+)
+@click.option("--slot", help="This worker's name in the run.  [default: the host's name]")
+def worker(
+    address: tuple[str, int], key_file: Path | None, retry: float, slot: str | None
+) -> None:
+    """Run trials for a search whose config says engine="manual".
+
+    One trial at a time: start as many workers as there is room for, whenever you like.  They may
+    join late and leave early.  Each sees the GPUs that CUDA_VISIBLE_DEVICES leaves it, and
+    computes with the cores that it is bound to, or with OMP_NUM_THREADS threads.
+
+    The run's key is taken from the environment variable MAGGY_KEY, else from --key-file, else from
+    where the driver wrote it, on the same machine or with a shared home folder.
+
+    The exit code is 0 when the search is over, 1 if the driver refused this worker or is gone, 130
+    after Ctrl-C or SIGTERM.
+    """
+    from maggy.worker.agent import run_agent
+    from maggy.worker.processes import thread_env, usable_cores
+
+    host, port = address
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        token = _token(host, port, key_file, retry)
+        done = run_agent(
+            {
+                "host": host,
+                "port": port,
+                "token": token.text(),
+                "slot": slot or socket.gethostname(),
+            },
+            environ=thread_env(usable_cores(), 1),
+            patience=retry,
+            tell=_say,
+        )
+    except KeyboardInterrupt:
+        _say("left")
+        sys.exit(_LEFT)
+    except MaggyError:
+        raise
+    except OSError as error:
+        msg = f"this machine has no room for a worker: {error}."
+        raise click.ClickException(msg) from error
+    _say("done: the search is over" if done else "the driver is gone")
+    sys.exit(0 if done else _LOST)
+
+
+def _token(host: str, port: int, key_file: Path | None, retry: float) -> Token:
+    """The run's token, for whose file a driver that is not there yet is given time."""
+    text = os.environ.get("MAGGY_KEY")
+    if text:
+        return Token.parse(text)
+    deadline = time.monotonic() + retry
+    waiting = False
+    while True:
+        path = key_file or find_key(host, port)
+        if path.exists() or time.monotonic() > deadline:
+            return read_key(path)
+        if not waiting:
+            _say(f"waiting for the driver: there is no key file {path} yet")
+            waiting = True
+        time.sleep(_LOOK)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)

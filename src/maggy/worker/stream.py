@@ -1,0 +1,164 @@
+"""One connection of an agent on its event loop: frames in, frames out.
+
+TLS and two directions at a time are not safe on one blocking socket from two threads, so an agent
+uses asyncio where a worker uses ``wire.channel``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from maggy.errors import WireError
+from maggy.wire.dialing import check_pin, keep_alive, pinned_context
+from maggy.wire.framing import MAX_PAYLOAD, RAW, FrameDecoder
+from maggy.wire.handshake import GREETING_SIZE, PROOF_SIZE, WorkerHandshake
+
+if TYPE_CHECKING:
+    import socket
+
+    from maggy.wire.framing import Frame
+    from maggy.wire.token import Token
+
+__all__ = ["Stream", "adopt", "reach"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 2**16
+
+
+async def reach(host: str, port: int, token: Token, *, timeout: float) -> Stream:
+    """A connection to the driver, both sides proven; nothing was said on it yet.
+
+    Args:
+        host: Where the driver listens.
+        port: Its port.
+        token: The run's.
+        timeout: Seconds for all of it.
+
+    Raises:
+        WireError: Whoever listens there is not this run's driver, or did not take this token.
+        OSError: Nobody can be reached there in time.
+    """
+    context = None if token.pin is None else pinned_context()
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        try:
+            keep_alive(writer.get_extra_info("socket"))
+            if token.pin is not None:
+                certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+                check_pin(certificate, token.pin)
+            await _prove(reader, writer, token.key)
+        except BaseException:
+            writer.transport.abort()
+            raise
+    return Stream(reader, writer)
+
+
+async def adopt(sock: socket.socket, *, limit: int) -> Stream:
+    """The stream over a connected socket, which belongs to it from now on.
+
+    Args:
+        sock: One end of a socket pair.
+        limit: The longest payload of a frame to accept, bytes.
+    """
+    reader, writer = await asyncio.open_connection(sock=sock)
+    return Stream(reader, writer, limit=limit)
+
+
+async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes) -> None:
+    handshake = WorkerHandshake(key)
+    try:
+        writer.write(handshake.answer(await reader.readexactly(GREETING_SIZE)))
+        handshake.verify(await reader.readexactly(PROOF_SIZE))
+    except asyncio.IncompleteReadError as error:
+        msg = (
+            "the driver closed the connection before it proved the key: it belongs to another "
+            "run, or has too many unproven connections."
+        )
+        raise ConnectionResetError(msg) from error
+
+
+class Stream:
+    """Frames over a pair of asyncio streams; made by ``reach`` or ``adopt``."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        limit: int = MAX_PAYLOAD,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._decoder = FrameDecoder(limit)
+        self._frames: deque[Frame] = deque()
+        self._out: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames; those of one iteration of the loop leave in one piece."""
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(data)
+
+    async def drain(self) -> None:
+        """Wait until little of what was written is still here.
+
+        Raises:
+            OSError: The connection is gone.
+        """
+        self._flush()
+        await self._writer.drain()
+
+    async def receive(self) -> Frame | None:
+        """Wait for the next frame; None at the end of the connection.
+
+        Raises:
+            WireError: The peer sent nonsense.
+        """
+        while not self._frames:
+            try:
+                data = await self._reader.read(_CHUNK)
+            except OSError as error:
+                logger.debug("a connection broke: %s", error)
+                return None
+            if not data:
+                return None
+            self._frames.extend(self._decoder.feed(data))
+        return self._frames.popleft()
+
+    async def blob(self) -> bytes | None:
+        """The payload of a raw frame that is due; None at the end of the connection.
+
+        Raises:
+            WireError: The peer sent something else.
+        """
+        frame = await self.receive()
+        if frame is None:
+            return None
+        if frame.kind != RAW:
+            msg = "raw bytes were due, but a message came."
+            raise WireError(msg)
+        return frame.payload
+
+    async def close(self, *, patience: float = 1.0) -> None:
+        """Let out what was written, for so many seconds at most, and end the connection."""
+        self._flush()
+        self._writer.close()
+        try:
+            async with asyncio.timeout(patience):
+                await self._writer.wait_closed()
+        except OSError as error:  # TimeoutError is one
+            logger.debug("a connection did not end in order: %s", error)
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once; a ``receive`` that waits returns None."""
+        self._writer.transport.abort()
+
+    def _flush(self) -> None:
+        if self._out and not self._writer.is_closing():
+            self._writer.write(b"".join(self._out))
+        self._out.clear()

@@ -27,7 +27,7 @@ def train(hparams: dict[str, Any], reporter: Any) -> float:
         random_state=0,
     )
     accuracy = 0.0
-    for epoch in range(15):
+    for epoch in range(10):
         network.partial_fit(x_train, y_train, classes=range(10))
         accuracy = float(network.score(x_test, y_test))
         reporter.broadcast(accuracy, step=epoch)
@@ -38,7 +38,7 @@ def main(engine: str) -> None:
     """Search on this engine."""
     config = OptimizationConfig(
         name=f"digits-on-{engine}",
-        num_trials=24,
+        num_trials=12,
         optimizer="tpe",
         searchspace=Searchspace(
             units=("INTEGER", [8, 128]),

@@ -57,10 +57,10 @@ def listens(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start_worker(port: int, *options: str) -> subprocess.Popen[str]:
+def start_worker(port: int, **env: str) -> subprocess.Popen[str]:
     """``maggy worker``, as a user would."""
     command = [sys.executable, "-m", "maggy", "worker", "--connect", f"127.0.0.1:{port}"]
-    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
 
 
 @contextlib.contextmanager
@@ -178,6 +178,57 @@ def test_a_killed_agent_takes_its_trial_with_it(tmp_path: Path) -> None:
     assert sum(trial.runs for trial in result.trials) == 5
     pids = [int(path.name) for path in notes.iterdir()]
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))  # noqa: PTH110
+
+
+class NotEverywhere:
+    """A training function that cannot be loaded where the environment says so."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __call__(self, x: float) -> float:
+        return x
+
+    def __reduce__(self) -> Any:
+        def load(folder: str) -> Any:
+            import os
+            import time
+            from pathlib import Path
+
+            if "NO_NUMPY" in os.environ:
+                msg = "there is no numpy on this machine"
+                raise ImportError(msg)
+
+            def train(x: float) -> float:
+                Path(folder, "begun").touch()
+                deadline = time.monotonic() + 60
+                while not Path(folder, "go").exists() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                return x
+
+            return train
+
+        return load, (self.folder,)
+
+
+def test_a_worker_that_cannot_load_the_function_leaves_the_others_alone(tmp_path: Path) -> None:
+    """It ends, and says why; the search goes on with those that can."""
+    port = free_port()
+    train = NotEverywhere(str(tmp_path))
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(search, train, tmp_path / "runs", port, num_trials=3)
+        wait_until(key_path("127.0.0.1", port).exists)
+        good = start_worker(port)
+        wait_until((tmp_path / "begun").exists)
+        bad = start_worker(port, NO_NUMPY="1")
+        _, said = bad.communicate(timeout=30)
+        assert bad.returncode == 1
+        assert "ImportError: there is no numpy on this machine" in said
+        (tmp_path / "go").touch()
+        result = running.result(60)
+        good.communicate(timeout=30)
+    assert good.returncode == 0
+    assert [trial.status for trial in result.trials] == ["completed"] * 3
 
 
 def test_without_any_worker_the_time_limit_ends_the_run(tmp_path: Path) -> None:

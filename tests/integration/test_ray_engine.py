@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import warnings
@@ -215,3 +218,35 @@ def test_slots_count_the_cores_of_all_nodes(tmp_path: Path) -> None:
     config = OptimizationConfig(num_trials=4, searchspace=space, folder=tmp_path)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     assert RayLauncher(config).slots() == len(nodes)
+
+
+def test_without_ray_a_local_one_is_started_and_ended(tmp_path: Path) -> None:
+    """On one node, with the trials of any other engine; no process of Ray's stays."""
+    source = """
+        import os, subprocess
+        from maggy import OptimizationConfig, Searchspace, experiment
+
+        def search(engine):
+            config = OptimizationConfig(
+                num_trials=8, searchspace=Searchspace(x=("DOUBLE", [0.0, 1.0])),
+                optimizer="randomsearch", engine=engine, num_workers=2, seed=5, quiet=True,
+            )
+            return experiment.lagom(lambda x: x, config)
+
+        values = [[t.value for t in search(engine).trials] for engine in ("ray", "inline")]
+        assert values[0] == values[1], values
+        import ray
+        assert not ray.is_initialized()
+        children = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+        assert not open(children).read().split()
+    """
+    environ = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -49,6 +49,7 @@ CHECKPOINT_LIMIT = 256 * 10**6
 _PIECE = 2**20
 _LONGEST_LIST = 2**24
 _LISTED = 64
+_LONGEST_NAME = 100
 _THREADS = 4
 _NAME = re.compile(
     r"(?P<file>data|code)"
@@ -101,8 +102,9 @@ class Files:
                 return await loop.run_in_executor(self._pool, self._fetch, request)
             await loop.run_in_executor(self._pool, self._take, request, blob or b"")
         except (OSError, EarlyStopException) as error:  # maggy's own errors are OSErrors here
-            logger.warning("agent %s: %s: %s", agent, request.name, error)
-            return Refused(reason=_sentence(request.name, error)), None
+            name = request.name[:_LONGEST_NAME]
+            logger.warning("agent %s: %s: %s", agent, name, error)
+            return Refused(reason=_sentence(name, error)), None
         return Stored(), None
 
     def close(self) -> None:
@@ -140,7 +142,8 @@ _NOTHING = Part(size=-1), b""
 def _parsed(name: str) -> dict[str, str | None]:
     match = _NAME.fullmatch(name)
     if match is None:
-        msg = f"a file's name must be one that agents ask for, but got {name[:100]!r}."
+        shown = name[:_LONGEST_NAME]
+        msg = f"a file's name must be one that agents ask for, but got {shown!r}."
         raise WireError(msg)
     return match.groupdict()
 

@@ -76,7 +76,7 @@ def new_machine(
         promotes=promotes,
         prefetch=0 if workers is None else _prefetch(optimizer, workers),
         backlog=Backlog(config.space.encode),
-        first=None if workers is None else _first(config.num_trials, workers),
+        first=None if workers is None else _first(config, workers),
         trial_timeout=config.trial_timeout,
         time_limit=config.time_limit,
     )
@@ -92,9 +92,10 @@ def _prefetch(optimizer: Optimizer, workers: int) -> int:
     return 0 if getattr(optimizer, "suggests_inline", False) else 1
 
 
-def _first(num_trials: int | None, workers: int) -> int:
-    first = max(_FIRST_TRIALS, workers)
-    return first if num_trials is None else min(first, num_trials)
+def _first(config: OptimizationConfig, workers: int) -> int:
+    unknown = config.engine == "manual" and config.num_workers is None  # who will come
+    first = max(_FIRST_TRIALS, 1 if unknown else workers)
+    return first if config.num_trials is None else min(first, config.num_trials)
 
 
 def describe_optimizer(

@@ -180,9 +180,9 @@ class QueryStaff:
 
     def fire(self, worker: str) -> None:
         """Interrupt its query."""
+        self._aio.call_soon(self._lose, worker, "ended by maggy")
         if worker in self._busy:
             threading.Thread(target=self._interrupt, args=(worker,), daemon=True).start()
-        self._aio.call_soon(self._lose, worker, "ended by maggy")
 
     def last_words(self, worker: str) -> str:
         """They come with the error."""

@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +43,8 @@ MESSAGE, LOG = "message", "log"
 _CHUNK = 2**16
 _LAST_LINES = 20
 _NAME = "query"
-_PATIENCE = 10.0
+_GRACE = 2.0
+"""Seconds that the process gets to leave by itself, for the exit handlers of user code."""
 
 
 class Errand(NamedTuple):
@@ -97,8 +98,8 @@ def run_one(errand: Errand) -> list[tuple[str, bytes]]:
         local = dataclasses.replace(setup, log_dir=str(logs))
         ours.sendall(encode_frame(JSON, encode(local)) + encode_frame(RAW, errand.payload))
         said = list(_converse(ours, errand.run))
+        ended.wait(_GRACE)
         if not said or not _is_outcome(said[-1]):
-            ended.wait(_PATIENCE)
             how = ends[0] if ends else "has hung up"
             msg = f"the process of trial {run.trial} {how}. {tail(output, _LAST_LINES)}".rstrip()
             raise ChildProcessError(msg)
@@ -142,7 +143,8 @@ def _converse(sock: socket.socket, run: bytes) -> Iterator[bytes]:
         elif not isinstance(message, Heartbeat):
             yield payload
             if _is_outcome(payload):
-                sock.sendall(encode_frame(JSON, encode(Quit())))
+                with suppress(ConnectionError):  # it has left by itself
+                    sock.sendall(encode_frame(JSON, encode(Quit())))
                 return
 
 

@@ -167,7 +167,7 @@ class JobKeeper:
         with self._lock:
             self._failures[lost] += 1
             count = self._failures[lost]
-        if count == (_HOPELESS_LOST if lost else _HOPELESS):
+        if count >= (_HOPELESS_LOST if lost else _HOPELESS):
             self._desk.hopeless(f"Spark could not run any agent: {reason}.", str(failure))
 
     def _end(self, threads: Sequence[threading.Thread]) -> None:

@@ -52,13 +52,22 @@ def test_a_suggestion_is_held_ready_unless_a_later_one_is_better(
 
 
 @pytest.mark.parametrize(
-    ("workers", "num_trials", "least"), [(1, 9, 3), (5, 9, 5), (1, 2, 2), (None, 9, None)]
+    ("workers", "options", "least"),
+    [
+        (1, {}, 3),
+        (5, {}, 5),
+        (1, {"num_trials": 2}, 2),
+        (None, {}, None),
+        (5, {"engine": "manual"}, 3),
+        (5, {"engine": "manual", "num_workers": 5}, 5),
+    ],
 )
 def test_the_run_ends_when_its_first_trials_fail_alike(
-    workers: int | None, num_trials: int, least: int | None
+    workers: int | None, options: dict[str, Any], least: int | None
 ) -> None:
-    """Three, or one for each worker, are enough; whoever runs them by hand decides alone."""
-    machine = new_machine(config(num_trials=num_trials), RandomSearch(), workers)
+    """Three, or one for each worker if their number is known; users decide for themselves."""
+    num_trials = options.get("num_trials", 9)
+    machine = new_machine(config(**options), RandomSearch(), workers)
     machine.handle(WorkerJoined(at=0.0, worker="a"))
     error = TrialError(type="ValueError", message="wrong")
     failed = 0

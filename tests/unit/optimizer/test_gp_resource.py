@@ -14,7 +14,7 @@ from maggy.trial import Trial, TrialStatus
 if TYPE_CHECKING:
     from maggy.optimizer._gp.evidence import Evidence
 
-LADDER = Ladder((1, 3, 9))
+LADDER = Ladder((1, 3, 9), enough=2)
 
 
 def climber(number: int, losses: dict[int, float], **options: object) -> Trial:
@@ -49,8 +49,16 @@ def positions(evidence: Evidence) -> list[float]:
 
 def test_positions() -> None:
     """They go from 0 to 1 with the logarithm of the resource."""
-    assert Ladder((2, 4, 8, 16)).positions == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    assert LADDER.top.tolist() == [1.0]
+    assert Ladder((2, 4, 8, 16), 6).positions == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_the_target_is_the_highest_rung_with_enough_losses() -> None:
+    """Two in this case; the first rung while there are none."""
+    low, middle, high = (0, 5.0), (1, 4.0), (2, 3.0)
+    assert LADDER.target([]).tolist() == [0.0]
+    assert LADDER.target([[low], [low, middle]]).tolist() == [0.0]
+    assert LADDER.target([[low, middle], [low, middle, high]]).tolist() == [0.5]
+    assert LADDER.target([[low, middle, high], [high]]).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,7 @@ def test_where_a_trial_got(losses: dict[int, float], expected: list[tuple[int, f
 
 def test_trials_that_got_to_no_rung() -> None:
     """An ended one counts at the first rung, or at its budget; a running one not yet."""
-    ladder = Ladder((3, 9))
+    ladder = Ladder((3, 9), 6)
     short = climber(0, {1: 5.0, 2: 4.0}, status=TrialStatus.STOPPED)
     assert ladder.reached(short) == [(0, 4.0)]
     short.status = TrialStatus.RUNNING
@@ -116,22 +124,22 @@ def test_rungs_without_a_common_trial() -> None:
     assert targets[:3] == pytest.approx(targets[3:])
 
 
-def test_a_failed_trial_is_bad_at_the_largest_budget() -> None:
+def test_a_failed_trial_is_bad_at_the_target() -> None:
     """As bad as the worst, loosely, beside what it came to before; NaN is a failure."""
     trials = [
         climber(0, {1: 1.0}),
-        climber(1, {1: 3.0}),
-        climber(2, {1: 2.0}, status=TrialStatus.FAILED, loss=None),
+        climber(1, {1: 3.0, 3: 2.5}),
+        climber(2, {1: 2.0, 3: 1.5}, status=TrialStatus.FAILED, loss=None),
         climber(3, {1: math.nan}),
         climber(4, {}, status=TrialStatus.STOPPED),
     ]
     evidence = seen(trials)
-    assert evidence.rows[:, 0].tolist() == [0.0, 1.0, 2.0, 2.0, 3.0]
-    assert evidence.failed.tolist() == [False, False, False, True, True]
+    assert evidence.rows[:, 0].tolist() == [0.0, 1.0, 2.0, 1.0, 2.0, 2.0, 3.0]
+    assert evidence.failed.tolist() == [False] * 5 + [True] * 2
     assert (evidence.completed == ~evidence.failed).all()
-    assert positions(evidence)[3:] == [1.0, 1.0]
-    assert (evidence.targets[3:] == evidence.targets.max()).all()
-    assert (evidence.variances[3:] > 0).all()
+    assert positions(evidence)[5:] == [0.5, 0.5]
+    assert (evidence.targets[5:] == evidence.targets.max()).all()
+    assert (evidence.variances[5:] > 0).all()
 
 
 def test_nothing_but_failures() -> None:

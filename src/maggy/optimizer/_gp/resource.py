@@ -7,6 +7,7 @@ to the end cannot.  The resource is one more input of the kernel, with a length-
 ===================  ==========================================================================
 rung                 a resource at which trials are compared; the last is the largest budget
 ``position``         ``ln(r / r_first) / ln(r_last / r_first)`` of a rung, in [0, 1]
+target               the rung for which proposals are made: the highest with enough losses
 ``shift``            what is added to the losses at a rung: the median change of those trials
                      that were at this rung and the next, summed up to the last
 ===================  ==========================================================================
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -48,17 +50,27 @@ class Ladder:
 
     Args:
         rungs: The resource at each, ascending, two at least.
+        enough: So many losses make a rung the target.
 
     Attributes:
         positions: Of the rungs, shape (K,).
-        top: That of the largest budget, as trailing features, shape (1,).
     """
 
-    def __init__(self, rungs: Sequence[int]) -> None:
+    def __init__(self, rungs: Sequence[int], enough: int) -> None:
         self._rungs = tuple(rungs)
+        self._enough = enough
         logs = np.log(np.array(self._rungs, dtype=float) / self._rungs[0])
         self.positions: Array = logs / logs[-1]
-        self.top: Array = self.positions[-1:]
+
+    def target(self, reached: Sequence[Seen]) -> Array:
+        """The position of the highest rung with enough of these losses, or the first; shape (1,).
+
+        The rule of MOBSTER.  Beyond that rung so much is unknown that the search would explore.
+        """
+        counts = Counter(rung for each in reached for rung, _ in each)
+        told = [rung for rung, count in counts.items() if count >= self._enough]
+        rung = max(told, default=0)
+        return self.positions[rung : rung + 1]
 
     def reached(self, trial: Trial) -> Seen:
         """The rungs that the trial got to, ascending, with its loss there, all finite.
@@ -84,8 +96,8 @@ class Ladder:
     ) -> Evidence | None:
         """Every trial at every rung it got to, rung by rung; None if there is no loss at all.
 
-        A failed trial counts as bad as the worst at the largest budget, loosely, beside what it
-        came to before; so does one that completed without any finite loss.
+        A failed trial counts as bad as the worst at the target, loosely, beside what it came to
+        before; so does one that completed without any finite loss.
 
         Args:
             trials: Ended ones, in order of their ids, then running ones.
@@ -102,7 +114,7 @@ class Ladder:
         warp = Warp(losses)
         targets = warp(losses)
         n, m = len(targets), len(failed)
-        positions = np.append(self.positions[levels], np.repeat(self.top, m))
+        positions = np.append(self.positions[levels], np.repeat(self.target(reached), m))
         return Evidence(
             rows=rows[np.concatenate([numbers, failed])],
             targets=np.append(targets, np.repeat(targets.max(), m)),

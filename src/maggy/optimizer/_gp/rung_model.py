@@ -1,4 +1,4 @@
-"""The model of a search with rungs: every trial at every rung, seen from the largest budget.
+"""The model of a search with rungs: every trial at every rung, seen from one of them.
 
 Hyperparameters of the process are fitted anew to what the ended trials say, from one fixed start
 and to about 160 observations at most: trials that are promoted change old evidence, so there is no
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RungModeller"]
 
 _FITTED = 160
+_LEAST = 6
 _EXACT = 1000
 _ACTIVE = 512
 """As in ``model``: more observations than 1000 are thinned to so many."""
@@ -49,7 +50,7 @@ class RungModeller:
     ) -> None:
         self._encoding = encoding
         self._sources = sources
-        self._ladder = Ladder(rungs)
+        self._ladder = Ladder(rungs, max(encoding.dimensions + 2, _LEAST))
         self._group = np.append(encoding.group, encoding.dimensions).astype(np.intp)
         self._prior = Prior(encoding.dimensions + 1)
         self._ended = Ended(encoding)
@@ -101,19 +102,14 @@ class RungModeller:
             trend=trend,
         )
         seen = rows[[bool(each) for each in reached]]
-        means = self._at_the_top(posterior, seen)
-        return Model(
-            evidence, posterior, self._encoding, seen, means, means, trailing=self._ladder.top
-        )
+        target = self._ladder.target(reached)
+        features = following(self._encoding.features(seen), target)
+        means = posterior.predict(features)[0][:, 0]
+        return Model(evidence, posterior, self._encoding, seen, means, means, trailing=target)
 
     def _seen(self) -> list[Seen]:
         """Where the ended trials got to, in order of their ids."""
         return [self._reached[trial.id] for trial in self._ended.trials]
-
-    def _at_the_top(self, posterior: Posterior, rows: Array) -> Array:
-        """The mean at these coordinates and the largest budget, shape (n,)."""
-        features = following(self._encoding.features(rows), self._ladder.top)
-        return posterior.predict(features)[0][:, 0]
 
     def _fitted(self) -> Array:
         """Fitted to the ended trials; of many, to an even part, each with all its rungs."""

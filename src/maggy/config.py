@@ -6,6 +6,7 @@ Below this border no option is a string mode any more and nothing is checked twi
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import inspect
 import math
@@ -15,7 +16,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from maggy.contracts import MultiFidelityOptimizer
 from maggy.earlystop import resolve_policy
@@ -140,6 +141,18 @@ class OptimizationConfig:
     py_files: Sequence[str | Path] = ()
     space: Searchspace = field(init=False, repr=False)
     """The search space with the constraints in it: what the search uses."""
+
+    def __new__(cls, *args: object, **options: object) -> Self:
+        """Refuse options that do not exist, with the name that may have been meant."""
+        if args:
+            msg = "write every option with its name: OptimizationConfig(num_trials=20, ...)."
+            raise ConfigError(msg)
+        known = [option.name for option in dataclasses.fields(cls) if option.init]
+        for name in options:
+            if name not in known:
+                msg = f"no option is called {name!r}. {did_you_mean(name, known)}"
+                raise ConfigError(msg)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name in _NUMBERS:  # numpy's scalars become Python's
@@ -401,7 +414,8 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         return
     longer = [choice for choice in choices if str(value).lower().startswith(choice)]  # "maximize"
     hint = did_you_mean(longer[0] if longer else value, choices)
-    msg = f"`{name}` must be {' or '.join(map(repr, choices))}, but got {value!r}."
+    *others, last = map(repr, choices)
+    msg = f"`{name}` must be {', '.join(others)} or {last}, but got {value!r}."
     if not hint.startswith("Known"):
         msg = f"{msg} {hint}"
     raise ConfigError(msg)

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_tell", "lagom", "load"]
 
+_HOW_TO_INSTALL = (
+    "Packages that the training function imports have to be installed where the workers run, "
+    "in the Python that runs them; your own modules travel with it."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choices:
@@ -233,7 +238,13 @@ def _raise_what_ended_it(machine: ExperimentMachine, result: Result, *, late: bo
     if failure is None:
         return
     error = failure.error
-    parts = [finish.reason, error.traceback, error.output and f"Its output:\n{error.output}"]
+    missing = failure.blame is Blame.WORKERS and error.type == "ModuleNotFoundError"
+    parts = [
+        finish.reason,
+        _HOW_TO_INSTALL if missing else "",
+        error.traceback,
+        error.output and f"Its output:\n{error.output}",
+    ]
     message = "\n\n".join(part.strip() for part in (*parts, f"The run: {result.path}") if part)
     if failure.blame in (Blame.OPTIMIZER, Blame.POLICY):
         raise OptimizerError(message)

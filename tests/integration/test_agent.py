@@ -307,8 +307,8 @@ def _endless(reporter: Any) -> None:
 
 
 def _tell_pid(reporter: Any) -> None:
-    reporter.log(f"{os.getpid()} {os.environ['MARK']} {os.getcwd()}")  # noqa: PTH109
     print("some output")  # noqa: T201
+    reporter.log(f"{os.getpid()} {os.environ['MARK']} {os.getcwd()}")  # noqa: PTH109
     while True:
         time.sleep(0.01)
 

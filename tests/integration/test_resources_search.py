@@ -76,7 +76,7 @@ def test_cores_are_threads_and_limit_the_workers(
 ) -> None:
     """What was asked for outranks the environment; GPUs are what the parent sees."""
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.setattr("maggy.experiment.usable_cores", lambda: 7)
+    monkeypatch.setattr("maggy.engines.registry.usable_cores", lambda: 7)
     result = search(seen, tmp_path, resources={"cpu": 3})
     assert result.config["num_workers"] == 2
     for trial in result.trials:

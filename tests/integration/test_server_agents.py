@@ -347,7 +347,7 @@ def test_closing_during_handshakes(identity: Identity) -> None:
     async def script(driver: Driver) -> None:
         strangers = [await asyncio.open_connection("127.0.0.1", driver.port) for _ in range(5)]
         while len(driver.server._listener._strangers) < 5:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
         start = time.monotonic()
         await driver.server.close()
         assert time.monotonic() - start < 5

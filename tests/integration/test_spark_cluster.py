@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from maggy import OptimizationConfig, Searchspace, experiment
+from maggy.engines import spark_jobs
 from maggy.errors import ConfigError
 from maggy.events import WorkerLost
 from maggy.store.folder import open_run
@@ -147,6 +148,23 @@ def test_an_agent_that_is_killed_again_and_again(tmp_path: Path) -> None:
     assert {trial.status for trial in result.trials} <= {"completed", "failed"}
     assert losses(result) == 5
     assert result["num_trials"] == 12
+
+
+def test_agents_that_share_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there are more than a hundred; the death of one does not end the other."""
+    monkeypatch.setattr(spark_jobs, "_MOST_JOBS", 1)
+    marker = str(tmp_path / "killed")
+
+    def train(x: float) -> float:
+        if not os.path.exists(marker):  # noqa: PTH110
+            Path(marker).touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60.0)
+        return x
+
+    result = search(train, tmp_path)
+    assert [trial.status for trial in result.trials] == ["completed"] * 8
+    assert losses(result) == 1
 
 
 def test_gpus_of_the_task_are_all_that_a_trial_sees(tmp_path: Path) -> None:

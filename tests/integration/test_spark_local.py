@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -242,3 +243,12 @@ def test_executors_that_cannot_run_an_agent_end_the_run(
     with pytest.raises(ExperimentFailed, match="Spark could not run any agent"):
         search(lambda x: x, tmp_path)
     until(lambda: busy(spark) == 0)
+
+
+def test_the_example_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On the session that is active."""
+    path = Path(__file__).parents[2] / "examples" / "spark_search.py"
+    example = runpy.run_path(str(path))
+    result = example["main"](num_trials=3, folder=tmp_path, num_workers=2, quiet=True, seed=1)
+    assert result["best_val"] > 0.5
+    assert capfd.readouterr().out.startswith("3 trials, best 0.")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from maggy import OptimizationConfig, Searchspace, experiment
 from maggy.wire.token import Token
-from maggy.worker.keyfile import key_path, write_key
+from maggy.worker.keyfile import key_path, read_key, write_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from maggy.views.result import Result
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +39,7 @@ def _start(folder: Path, *words: str, **environ: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "maggy", "worker", *words],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "XDG_STATE_HOME": str(folder), "TMPDIR": str(folder), **environ},
+        env={**os.environ, "XDG_STATE_HOME": str(folder), "TMPDIR": str(folder)} | environ,
     )
 
 
@@ -88,3 +95,92 @@ def test_a_signal_ends_it(tmp_path: Path, port: int) -> None:
     assert process.returncode == 130
     assert said.rstrip().endswith("left")
     assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def _started(folder: Path, *words: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    process = _start(folder, *words, **environ)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _search(folder: Path, port: int, *, tls: bool) -> Result:
+    """One trial, whose metric is 1 if the training function finds a key in its environment."""
+
+    def train(x: float) -> float:
+        assert x >= 0
+        return float("MAGGY_KEY" in os.environ)
+
+    config = OptimizationConfig(
+        num_trials=1,
+        optimizer="randomsearch",
+        searchspace=Searchspace(x=("DOUBLE", [0, 1])),
+        engine="manual",
+        listen=f"127.0.0.1:{port}",
+        tls=tls,
+        num_workers=1,
+        folder=folder / "runs",
+        time_limit=60,
+    )
+    return experiment.lagom(train, config)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_key_that_a_killed_driver_left_is_replaced(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch, *, tls: bool
+) -> None:
+    """A worker that has read it reads the next driver's as soon as that has written it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    write_key(key_path("127.0.0.1", port), Token.new(b"an old certificate" if tls else None))
+    with _started(tmp_path, "--connect", f"127.0.0.1:{port}", "--retry", "50") as worker:
+        assert worker.stderr is not None
+        assert "waiting for the driver: " in worker.stderr.readline()  # it has the old key
+        result = _search(tmp_path, port, tls=tls)
+        _, said = worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    assert "the key file is a new one" in said
+    assert [trial.status for trial in result.trials] == ["completed"]
+
+
+@pytest.mark.parametrize("by", ["place", "option", "environment"])
+def test_a_key_of_another_run_is_told(tmp_path: Path, port: int, by: str) -> None:
+    """Whoever listens there does not take it: said at once, or after a while if it may change."""
+    key = key_path("127.0.0.1", port, {"XDG_STATE_HOME": str(tmp_path)})
+    write_key(key, Token.new())
+    with socket.create_server(("127.0.0.1", port)) as other, ThreadPoolExecutor() as threads:
+        threads.submit(_greet_wrongly, other)
+        words = ["--connect", f"127.0.0.1:{port}", "--retry", "1"]
+        options = {"option": ["--key-file", str(key)]}.get(by, [])
+        environ = {"MAGGY_KEY": Token.new().text()} if by == "environment" else {}
+        code, said = _run(tmp_path, *words, *options, **environ)
+        other.shutdown(socket.SHUT_RDWR)
+    assert code == 1
+    assert "no maggy driver of this version listens there" in said
+    assert ("could be reached for 1 s" in said) == (by == "place")
+
+
+def _greet_wrongly(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            with listener.accept()[0] as sock:
+                sock.sendall(b"220 mail.example.org ESMTP" * 9)
+
+
+def test_the_training_function_does_not_find_the_key(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the worker was given in ``MAGGY_KEY`` is not in the environment of what it starts."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = key_path("127.0.0.1", port)
+    with ThreadPoolExecutor() as threads:
+        searching = threads.submit(_search, tmp_path, port, tls=False)
+        while not path.exists() and not searching.done():
+            time.sleep(0.01)
+        environ = {"XDG_STATE_HOME": "/no/such/folder", "MAGGY_KEY": read_key(path).text()}
+        with _started(tmp_path, "--connect", f"127.0.0.1:{port}", **environ) as worker:
+            result = searching.result(60)
+            assert worker.wait(30) == 0
+    assert [trial.value for trial in result.trials] == [0.0]

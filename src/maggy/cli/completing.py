@@ -14,6 +14,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @click.command(
     cls=Taught,
+    short_help="Print what completes commands and runs in a shell.",
     examples=[
         "bash   echo 'eval \"$(maggy completion bash)\"' >> ~/.bashrc",
         "zsh    echo 'eval \"$(maggy completion zsh)\"' >> ~/.zshrc",

@@ -38,6 +38,7 @@ _TEXT = ("", "txt")
 
 @click.command(
     cls=Taught,
+    short_help="Write a run's trials or reports as a table.",
     examples=[
         "maggy export digits > trials.csv",
         "maggy export digits --metrics -o curves.parquet",

@@ -41,6 +41,7 @@ _ENDED_BADLY = 3
 
 @click.command(
     cls=Taught,
+    short_help="Follow a run of another process until it ends.",
     examples=[
         "maggy watch digits",
         'maggy watch 1f2e && notify-send "search completed"',

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from maggy.cli.options import Taught
-from maggy.errors import MaggyError
+from maggy.errors import ConfigError, MaggyError, WireError
 from maggy.wire.token import Token
 from maggy.worker.keyfile import find_key, read_key
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["worker"]
+
+logger = logging.getLogger(__name__)
 
 _LOOK = 0.2
 """Seconds between two looks for the key file."""
@@ -79,29 +83,16 @@ def worker(
     computes with the cores that it is bound to, or with OMP_NUM_THREADS threads.
 
     The run's key is taken from the environment variable MAGGY_KEY, else from --key-file, else from
-    where the driver wrote it, on the same machine or with a shared home folder.
+    where the driver wrote it, on the same machine or with a shared home folder.  There it is read
+    again until a driver takes it: one that was killed leaves its file behind.
 
     The exit code is 0 when the search is over, 1 if the driver refused this worker or is gone, 130
     after Ctrl-C or SIGTERM.
     """
-    from maggy.worker.agent import run_agent
-    from maggy.worker.processes import thread_env, usable_cores
-
-    host, port = address
     signal.signal(signal.SIGTERM, _leave)
+    given = os.environ.pop("MAGGY_KEY", "")  # what the worker starts shall not find it
     try:
-        token = _token(host, port, key_file, retry)
-        done = run_agent(
-            {
-                "host": host,
-                "port": port,
-                "token": token.text(),
-                "slot": slot or socket.gethostname(),
-            },
-            environ=thread_env(usable_cores(), 1),
-            patience=retry,
-            tell=_say,
-        )
+        done = _serve(*address, _Key(*address, given, key_file), slot, retry)
     except KeyboardInterrupt:
         _say("left")
         sys.exit(_LEFT)
@@ -114,21 +105,72 @@ def worker(
     sys.exit(0 if done else _LOST)
 
 
-def _token(host: str, port: int, key_file: Path | None, retry: float) -> Token:
-    """The run's token, for whose file a driver that is not there yet is given time."""
-    text = os.environ.get("MAGGY_KEY")
-    if text:
-        return Token.parse(text)
-    deadline = time.monotonic() + retry
-    waiting = False
+class _Key:
+    """Where the run's token comes from.
+
+    Args:
+        host: Where the driver listens.
+        port: Its port.
+        given: The token's text; empty: it is in a file.
+        file: That file; None: where the driver of this address writes it.
+    """
+
+    def __init__(self, host: str, port: int, given: str, file: Path | None) -> None:
+        self._host = host
+        self._port = port
+        self._given = given
+        self._file = file
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the driver of this address writes it where it is read."""
+        return not self._given and self._file is None
+
+    def wait(self, retry: float) -> Token:
+        """The token, for whose file a driver that is not there yet is given time, seconds."""
+        if self._given:
+            return Token.parse(self._given)
+        deadline = time.monotonic() + retry
+        waiting = False
+        while True:
+            path = self._path()
+            if path.exists() or time.monotonic() > deadline:
+                return read_key(path)
+            if not waiting:
+                _say(f"waiting for the driver: there is no key file {path} yet")
+                waiting = True
+            time.sleep(_LOOK)
+
+    def differs(self, token: Token) -> bool:
+        """Whether another token is there by now."""
+        try:
+            return read_key(self._path()) != token
+        except (ConfigError, WireError) as error:  # there is none, so this one may still be it
+            logger.debug("%s", error)
+            return False
+
+    def _path(self) -> Path:
+        return self._file or find_key(self._host, self._port)
+
+
+def _serve(host: str, port: int, key: _Key, slot: str | None, retry: float) -> bool:
+    """Work for the driver that has the token; whether it said that the search is over."""
+    from maggy.worker.agent import SupersededToken, run_agent
+    from maggy.worker.processes import thread_env, usable_cores
+
+    slot = slot or socket.gethostname()
     while True:
-        path = key_file or find_key(host, port)
-        if path.exists() or time.monotonic() > deadline:
-            return read_key(path)
-        if not waiting:
-            _say(f"waiting for the driver: there is no key file {path} yet")
-            waiting = True
-        time.sleep(_LOOK)
+        token = key.wait(retry)
+        try:
+            return run_agent(
+                {"host": host, "port": port, "token": token.text(), "slot": slot},
+                environ=thread_env(usable_cores(), 1),
+                patience=retry,
+                tell=_say,
+                superseded=partial(key.differs, token) if key.may_change else None,
+            )
+        except SupersededToken:
+            _say("the key file is a new one: trying again")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

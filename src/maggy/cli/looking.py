@@ -45,6 +45,7 @@ def ls(folder: str, *, as_json: bool) -> None:
 
 @click.command(
     cls=Taught,
+    short_help="Show what a run came to: best, trials, failures.",
     examples=[
         "maggy show digits",
         "maggy show maggy-runs/digits/20260131T235959Z-1f2e --all | less",
@@ -79,6 +80,7 @@ def show(run: str, folder: str, *, as_json: bool, every: bool) -> None:
 
 @click.command(
     cls=Taught,
+    short_help="Show runs side by side.",
     examples=[
         "maggy compare digits-random digits-gp",
         "maggy compare 1f2e 77a0 90c3 --json",

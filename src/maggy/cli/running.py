@@ -28,6 +28,7 @@ _INTERRUPTED = 130
 
 @click.command(
     cls=Taught,
+    short_help="Run a Python script that searches.",
     context_settings={"allow_interspersed_args": False},
     examples=[
         "maggy run train.py",
@@ -74,7 +75,7 @@ def run(script: Path, args: Sequence[str], **given: Any) -> None:
         sys.exit(1)
 
 
-@click.command()
+@click.command(short_help="Run a real search, in about a minute.")
 def demo() -> None:
     """Run a real search: a small neural network learns to read digits, in about a minute."""
     sys.exit(importlib.import_module("maggy.demo").main())

@@ -28,6 +28,7 @@ _ES_MIN = "Trials that must have completed before anything is stopped."
 
 @click.command(
     cls=Taught,
+    short_help="Tell what a stopping rule would have saved.",
     examples=["maggy whatif digits --es-policy curve", "maggy whatif 1f2e --es-policy median"],
 )
 @RUN
@@ -66,6 +67,7 @@ def whatif(
 
 @click.command(
     cls=Taught,
+    short_help="Run a run's trainings again in virtual time.",
     examples=[
         "maggy simulate digits --workers 64",
         "maggy simulate digits --workers 8 --optimizer asha --es-policy none",

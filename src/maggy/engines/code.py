@@ -64,7 +64,7 @@ def carry(code: bytes, target: str) -> Callable[..., Any]:
         code: What ``pack`` returned.
         target: ``"package.module:function"``.
     """
-    unpack = _unpacker(code, hashlib.sha256(code).hexdigest()[:16])
+    hold, release = _unpacker(code, hashlib.sha256(code).hexdigest()[:16])
 
     # A nested function, because those are never pickled as a reference to this module; for the
     # same reason it uses no global of it.
@@ -78,7 +78,7 @@ def carry(code: bytes, target: str) -> Callable[..., Any]:
         def brought(module: object) -> bool:
             return str(getattr(module, "__file__", None)).startswith(folder)
 
-        folder = unpack()
+        folder, lock = hold()
         module, _, function = target.partition(":")
         kept = {name: sys.modules.pop(name) for name in list(sys.modules) if there(name)}
         sys.path.insert(0, folder)
@@ -90,50 +90,107 @@ def carry(code: bytes, target: str) -> Callable[..., Any]:
             for name in [name for name, found in list(sys.modules.items()) if brought(found)]:
                 del sys.modules[name]
             sys.modules.update(kept)
+            release(folder, lock)
 
     return call
 
 
-def _unpacker(code: bytes, digest: str) -> Callable[[], str]:
-    """A function, to be sent by value, that unpacks ``code`` once and returns the folder.
+def _unpacker(
+    code: bytes, digest: str
+) -> tuple[Callable[[], tuple[str, int]], Callable[[str, int], None]]:
+    """Two functions, to be sent by value: one unpacks ``code``, the other says it is done with.
 
-    The folder is the user's alone.  Under Spark it lies in the executor's scratch space, which
-    goes when the executor does.
+    All that call it on one machine at a time share one folder, which is the user's alone.  Each
+    holds a shared lock on it, which the system drops when its process is killed; the last one
+    deletes it, and what killed ones have left goes when the next one comes.
     """
+    take, delete = _locks()
+    sweep = _sweeper(take, delete)
 
-    def unpack() -> str:
+    def hold() -> tuple[str, int]:
         import io
         import os
-        import shutil
-        import stat
         import tempfile
         import zipfile
 
-        def is_ours(path: str) -> bool:
-            try:
-                found = os.lstat(path)
-            except FileNotFoundError:
-                return False
-            private = stat.S_IMODE(found.st_mode) & 0o077 == 0
-            return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and private
-
         scratch = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0]
         parent = scratch if os.access(scratch, os.W_OK) else tempfile.gettempdir()
-        home = os.path.join(parent, f"maggy-code-{os.getuid()}-{digest}")  # noqa: PTH118
-        if is_ours(home):
-            return home
-        fresh = tempfile.mkdtemp(prefix="maggy-code-", dir=parent)
+        prefix = f"maggy-code-{os.getuid()}-"
+        home = os.path.join(parent, prefix + digest)  # noqa: PTH118
+        sweep(parent, prefix, home)
+        while os.path.lexists(home):
+            if (lock := take(home)) is not None:
+                return home, lock
+            if os.path.lexists(home):  # a stranger's: stay away from it
+                break
+        fresh = tempfile.mkdtemp(prefix=prefix, dir=parent)
+        lock = take(fresh)
+        if lock is None:  # somebody has tidied it up
+            return hold()
         with zipfile.ZipFile(io.BytesIO(code)) as archive:
             archive.extractall(fresh)
         try:
             os.rename(fresh, home)  # noqa: PTH104
-        except OSError:  # there is one: of an agent that was faster, or a stranger's
-            if not is_ours(home):
-                return fresh
-            shutil.rmtree(fresh)
-        return home
+        except OSError:  # an agent was faster, or it is a stranger's
+            return fresh, lock
+        return home, lock
 
-    return unpack
+    return hold, delete
+
+
+def _sweeper(
+    take: Callable[[str], int | None], delete: Callable[[str, int], None]
+) -> Callable[[str, str, str], None]:
+    """A function, to be sent by value: delete our folders but one that nobody uses."""
+
+    def sweep(parent: str, prefix: str, besides: str) -> None:
+        import os
+
+        for name in os.listdir(parent):  # noqa: PTH208
+            path = os.path.join(parent, name)  # noqa: PTH118
+            if name.startswith(prefix) and path != besides and (lock := take(path)) is not None:
+                delete(path, lock)
+
+    return sweep
+
+
+def _locks() -> tuple[Callable[[str], int | None], Callable[[str, int], None]]:
+    """Two functions, to be sent by value: lock a folder of ours, and delete it if nobody else has.
+
+    The first returns a descriptor, or None if the folder is gone or not ours alone.
+    """
+
+    def take(path: str) -> int | None:
+        import fcntl
+        import os
+        import stat
+
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        found = os.fstat(lock)
+        if found.st_uid == os.getuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another one deletes it
+            if os.path.lexists(path) and os.path.samestat(os.lstat(path), found):
+                return lock
+        os.close(lock)
+        return None
+
+    def delete(path: str, lock: int) -> None:
+        import fcntl
+        import os
+        import shutil
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:  # somebody else uses it
+            return
+        finally:
+            os.close(lock)
+
+    return take, delete
 
 
 def _folder(package: str) -> Path:

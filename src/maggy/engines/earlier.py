@@ -97,7 +97,7 @@ def _told(adapted: Adapted, summary: Summary, key: str) -> str:
     reasons = [f"{count} {reason}" for reason, count in sorted(adapted.left_out.items())]
     details = [f"left out: {', '.join(reasons)}"] if reasons else []
     details += [
-        f"{name!r} is new, {'with its default' if default else 'with even values'}"
+        f"{name!r} is new, {'with its default' if default else 'its values spread evenly'}"
         for name, default in adapted.new.items()
     ]
     metric = summary.config.get("optimization_key", key)

@@ -1,10 +1,13 @@
 """The driver's door: accepts connections and lets in those that prove the run's key.
 
 An unproven peer, a *stranger*, costs one socket and 64 bytes for a limited time, whatever it
-sends; under TLS 0.3 MB, and its handshake is part of that time.  At most ``max_strangers`` are
-held.  When one more waits, the oldest is dropped, but not before it had ``GRACE`` seconds
-(``TLS_GRACE`` under TLS): so a crowd of honest workers that arrive at once is let in batch by
-batch, and a crowd of silent strangers delays an honest worker by about as long.
+sends; under TLS, where it has to speak first, 0.3 MB as soon as it does, and its handshake is part
+of that time.  At most ``max_strangers`` are held.  When one more waits, the oldest is dropped, but
+not before it had ``GRACE`` seconds, or ``TLS_GRACE`` if it has begun with TLS.  So a crowd of
+honest agents that arrive at once is let in batch by batch: those for whom there is no time yet
+wait in the system's queue.  A crowd of silent strangers delays an honest worker by about
+``GRACE``, and one of strangers that begin with TLS and go on to do nothing by ``TLS_GRACE``, for
+each ``max_strangers`` of them.
 """
 
 from __future__ import annotations
@@ -31,10 +34,13 @@ logger = logging.getLogger(__name__)
 GRACE = 0.25
 """Seconds that a stranger has before it may be dropped for the next one."""
 
-TLS_GRACE = 0.5
-"""The same under TLS, where a crowd's handshakes keep each other waiting."""
+TLS_GRACE = 2.0
+"""The same for one that has begun with TLS: a crowd's handshakes keep each other waiting."""
 
-_BACKLOG = 1024
+_DEFERRED = 1
+"""Seconds that Linux keeps back a connection under TLS on which nothing has come."""
+
+_BACKLOG = 65_535  # more than any system allows, which cuts it down
 _OUT_OF_RESOURCES_PAUSE = 1.0
 
 
@@ -60,7 +66,7 @@ class Listener:
         self._admit = admit
         self._timeout = handshake_timeout
         self._max_strangers = max_strangers
-        self._strangers: dict[_Stranger, asyncio.Task[object]] = {}  # oldest first
+        self._strangers: dict[_Stranger, asyncio.Task[object] | None] = {}  # oldest first
         self._socket: socket.socket | None = None
         self._resume: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
@@ -114,6 +120,8 @@ class Listener:
             raise ConfigError(msg)
         if reachable:
             keep_alive(sock)  # those accepted inherit it
+        if tls is not None and hasattr(socket, "TCP_DEFER_ACCEPT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFERRED)
         self._tls, self._socket = tls, sock
         sock.settimeout(0)
         sock.listen(_BACKLOG)
@@ -162,14 +170,13 @@ class Listener:
             self._welcome(peer)
 
     def _make_room(self, sock: socket.socket) -> bool:
-        oldest = next(iter(self._strangers))
-        grace = GRACE if self._tls is None else TLS_GRACE
-        wait = oldest.since + grace - asyncio.get_running_loop().time()
+        first = min(self._strangers, key=_Stranger.due)
+        wait = first.due() - asyncio.get_running_loop().time()
         if wait > 0:
             self._pause(sock, wait)
             return False
-        oldest.drop("others are waiting")
-        self._forget(oldest)
+        first.drop("others are waiting")
+        self._forget(first)
         return True
 
     def _welcome(self, peer: socket.socket) -> None:
@@ -177,6 +184,13 @@ class Listener:
         stranger = _Stranger(
             peer, DriverHandshake(self._key), self._timeout, self._let_in, self._forget
         )
+        self._strangers[stranger] = None
+        if self._tls is None:
+            self._greet(stranger, peer)
+        else:
+            stranger.await_word(partial(self._greet, stranger, peer))
+
+    def _greet(self, stranger: _Stranger, peer: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         limit = None if self._tls is None else self._timeout
         task: asyncio.Task[object] = loop.create_task(
@@ -192,7 +206,10 @@ class Listener:
         self._admit(transport)
 
     def _forget(self, stranger: _Stranger) -> None:
-        if self._strangers.pop(stranger, None) and self._resume and self._socket is not None:
+        if stranger not in self._strangers:
+            return
+        del self._strangers[stranger]
+        if self._resume is not None and self._socket is not None:
             self._stop_listening(self._socket)
             self._listen(self._socket)
 
@@ -222,7 +239,9 @@ class _Stranger(asyncio.BufferedProtocol):
         lost: Callable[[_Stranger], None],
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.since = loop.time()
+        self._since = loop.time()
+        self._silent = False  # nothing waits for it but a reader
+        self._spoke = False
         self.gone: asyncio.Future[None] = loop.create_future()
         self._peer = peer
         self._handshake = handshake
@@ -237,6 +256,24 @@ class _Stranger(asyncio.BufferedProtocol):
     def met(self) -> bool:
         """True once the connection is there, TLS included."""
         return self._transport is not None
+
+    def due(self) -> float:
+        """When it may be dropped for the next one, in the loop's time."""
+        return self._since + (TLS_GRACE if self._spoke else GRACE)
+
+    def await_word(self, spoke: Callable[[], None]) -> None:
+        """Call ``spoke`` as soon as something comes; nothing is read."""
+        self._silent = True
+        asyncio.get_running_loop().add_reader(self._peer, self._hear, spoke)
+
+    def _hear(self, spoke: Callable[[], None]) -> None:
+        self._stop_waiting()
+        self._spoke = True
+        spoke()
+
+    def _stop_waiting(self) -> None:
+        self._silent = False
+        asyncio.get_running_loop().remove_reader(self._peer)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -269,6 +306,10 @@ class _Stranger(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         logger.info("dropped a connection before it was greeted: %s", why)
+        if self._silent:
+            self._stop_waiting()
+            self.leave()
+            return
         try:
             self._peer.shutdown(socket.SHUT_RDWR)  # what waits for its handshake hears of it
         except OSError as error:

@@ -21,6 +21,9 @@ __all__ = ["describe_optimizer", "new_machine", "search_context"]
 
 _CHOICE = 8
 """Suggestions to choose from for each worker, near the end of a search (``core.backlog``)."""
+_WORKERS_PER_SUGGESTION = 4
+_MOST_AHEAD = 4
+"""Of an optimizer that learns, a suggestion is held ready for every so many workers (ADR 16)."""
 _FIRST_TRIALS = 3
 """When so many trials, or one for each worker, have all failed alike, the run ends."""
 
@@ -89,7 +92,9 @@ def _prefetch(optimizer: Optimizer, workers: int) -> int:
     """
     if not getattr(optimizer, "learns", True):
         return _CHOICE * workers if workers > 1 else 1
-    return 0 if getattr(optimizer, "suggests_inline", False) else 1
+    if getattr(optimizer, "suggests_inline", False):
+        return 0
+    return min(max(workers // _WORKERS_PER_SUGGESTION, 1), _MOST_AHEAD)
 
 
 def _first(config: OptimizationConfig, workers: int) -> int:

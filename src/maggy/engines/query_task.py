@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import socket
-import tempfile
 import threading
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maggy.engines.spark_task import environment, given
@@ -31,9 +30,11 @@ from maggy.wire.messages import (
 )
 from maggy.worker.output import tail
 from maggy.worker.processes import WorkerProcesses
+from maggy.worker.scratch import held, sweep, temporary_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["LOG", "MESSAGE", "Errand", "answer", "run_one"]
 
@@ -84,7 +85,9 @@ def run_one(errand: Errand) -> list[tuple[str, bytes]]:
     assert isinstance(setup, Setup)
     assert isinstance(run, Run)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="maggy-query-")))
+        root = temporary_root()
+        sweep(root)
+        folder = stack.enter_context(held(f"query-{secrets.token_hex(8)}", root))
         output, logs = folder / "output", folder / "trials"
         logs.mkdir()
         ends: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import socket
 import sys
@@ -147,9 +148,11 @@ def _bound(host: str, port: int) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:  # the latter: no such name can be
         reason = getattr(error, "strerror", None) or error
+        advice = "an address of this machine, such as '0.0.0.0:0'"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            advice = "another port, or ':0' for any free one: perhaps another search has this one"
         msg = (
-            f"the driver cannot listen on {host}, port {port}: {reason}. Set "
-            '`listen` to an address of this machine, such as "0.0.0.0:0".'
+            f"the driver cannot listen on {host}, port {port}: {reason}. Set `listen` to {advice}."
         )
         raise ConfigError(msg) from error
     return sock

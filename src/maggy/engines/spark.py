@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from maggy.config import address
 from maggy.engines.code import carry, pack
 from maggy.engines.spark_classic import ClassicCluster
-from maggy.engines.spark_connect import ConnectCluster, ConnectQueries, UnreachableError, slots
+from maggy.engines.spark_connect import (
+    ConnectCluster,
+    ConnectQueries,
+    UnreachableError,
+    server,
+    slots,
+)
 from maggy.engines.spark_jobs import JobKeeper
 from maggy.errors import ConfigError
 
@@ -51,16 +57,17 @@ class SparkLauncher:
         self._keeper: JobKeeper | None = None
         self._slots: Callable[[], int]
         try:
-            cluster = _cluster(self._spark, config, carry(code, _TASK))
+            self._cluster = _cluster(self._spark, config, carry(code, _TASK))
+            self._slots = self._cluster.slots
+            self._keeper = JobKeeper(self._cluster, self._cluster.inheriting())
         except UnreachableError as error:
             self.queries = ConnectQueries(
                 self._spark, resources=resources, run=carry(code, _QUERY), reason=str(error)
             )
             self._slots = lambda: slots(self._spark, resources)
-        else:
-            self._cluster = cluster
-            self._slots = cluster.slots
-            self._keeper = JobKeeper(cluster, cluster.inheriting())
+        except BaseException:
+            self._give_back()
+            raise
 
     def slots(self) -> int:
         """How many trials Spark can run at a time, as far as it knows now; at least 1."""
@@ -83,6 +90,10 @@ class SparkLauncher:
         """Cancel the jobs that have not ended."""
         assert self._keeper is not None
         self._keeper.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Stop the session if there was none before."""
         if self._ours:
             self._spark.stop()
 
@@ -95,7 +106,7 @@ def active_cluster() -> str | None:
     remote = _remote_session()
     if remote is not None:
         local = str(remote.conf.get("spark.master", "")).startswith("local")
-        return None if local else f"Spark Connect at {remote.client.host}"
+        return None if local else f"Spark Connect at {server(remote)}"
     pyspark = sys.modules.get("pyspark")
     context = getattr(getattr(pyspark, "SparkContext", None), "_active_spark_context", None)
     if context is None or str(context.master).startswith("local"):
@@ -133,7 +144,8 @@ def _find_or_start() -> tuple[Any, bool]:
     if active is not None:
         return active, False
     try:
-        session = SparkSession.builder.appName("maggy").getOrCreate()
+        builder = SparkSession.builder.appName("maggy")
+        session = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
     except Exception as error:
         msg = (
             f"engine='spark' found no active session, and none could be started: {error}. Build "
@@ -154,7 +166,7 @@ def _remote_session() -> Any:
     if connect is None:
         return None
     session = connect.SparkSession.getActiveSession()
-    return connect.SparkSession._get_default_session() if session is None else session  # noqa: SLF001
+    return connect.SparkSession._default_session if session is None else session  # noqa: SLF001
 
 
 def _is_remote(spark: object) -> bool:

@@ -82,7 +82,14 @@ class ClassicCluster:
         return f"Spark application {context.applicationId}, job group {self._group}{ui}"
 
     def submit(self, invitation: Invitation, slots: Sequence[int]) -> None:
-        """Collect an RDD of one partition for each slot, which comes to nothing."""
+        """Collect an RDD of one partition for each slot, which comes to nothing.
+
+        Raises:
+            ConnectionError: The session was stopped.
+        """
+        if self._context._jsc is None:  # noqa: SLF001 - what `stop` leaves
+            msg = "the Spark session was stopped while the search went on"
+            raise ConnectionError(msg)
         first, last = slots[0], slots[-1]
         what = f"agent {first}" if first == last else f"agents {first} to {last}"
         self._context.setJobGroup(self._group, f"maggy {self._name}: {what}")
@@ -170,7 +177,7 @@ def _profile(context: SparkContext, resources: Mapping[str, float]) -> ResourceP
                 'gives none to tasks. Use engine="local", which does.'
             )
             raise ConfigError(msg)
-        if resources["cpu"] > context.defaultParallelism:
+        if resources["cpu"] > _local_cores(context):
             msg = (
                 f"`resources` asks for {resources['cpu']:g} cores for each worker, but Spark's "
                 f"master is {context.master!r}. Ask for less."
@@ -226,11 +233,17 @@ def _running_at_once(
     conf = context.getConf()
     cpus = int(resources.get("cpu") or conf.get("spark.task.cpus") or 1)
     if _without_executors(context.master):
-        return int(context.defaultParallelism) // cpus
+        return _local_cores(context) // cpus
     instances = int(conf.get("spark.executor.instances") or 0)
     expected = instances * (int(conf.get("spark.executor.cores") or 1) // cpus)
     now = _schedulable_or(int(context.defaultParallelism) // cpus, context, profile)
     return max(now, 0 if "gpu" in resources else expected)
+
+
+def _local_cores(context: SparkContext) -> int:
+    """The ``n`` of ``local[n]``."""
+    cpus = int(context.getConf().get("spark.task.cpus") or 1)
+    return cpus * _schedulable_or(int(context.defaultParallelism) // cpus, context, None)
 
 
 def _schedulable_or(default: int, context: SparkContext, profile: ResourceProfile | None) -> int:

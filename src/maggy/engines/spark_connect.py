@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from maggy.engines.query_task import Errand
     from maggy.trial import Json
 
-__all__ = ["ConnectCluster", "ConnectQueries", "UnreachableError", "slots"]
+__all__ = ["ConnectCluster", "ConnectQueries", "UnreachableError", "server", "slots"]
 
 _PROBE = 5.0
 """Seconds that an executor has to reach this process."""
+_PROFILES = 4
+"""The version of Spark whose queries can have resource profiles."""
 _ROWS = 10_000
 """So many rows have at least as many partitions as a cluster of that many cores."""
 
@@ -72,7 +74,7 @@ class ConnectCluster:
         """Where this process is, seen from the Spark server; beside it: what Spark tells."""
         if self._setting("spark.master").startswith("local"):
             return "127.0.0.1", "127.0.0.1"
-        here = _own_address(self._session.client.host)
+        here = _own_address(server(self._session))
         if here is not None:
             return here, here
         host = self._setting("spark.driver.host")
@@ -85,8 +87,8 @@ class ConnectCluster:
         return "0.0.0.0", host  # noqa: S104 - a container's inner address may be another one
 
     def where(self) -> str:
-        """The session and the tag of our queries."""
-        return f"Spark Connect session {self._session.session_id}, tag {self._tag}"
+        """The server and the tag of our queries."""
+        return f"Spark Connect at {server(self._session)}, tag {self._tag}"
 
     def submit(self, invitation: Invitation, slots: Sequence[int]) -> None:
         """Collect a query of one row and partition for each slot."""
@@ -171,6 +173,11 @@ class ConnectQueries:
         return _inheriting(self._session)
 
 
+def server(session: Any) -> str:
+    """The host of the session's server."""
+    return str(session._client.host)  # noqa: SLF001 - Spark 3 has no public name for it
+
+
 def slots(session: Any, resources: Mapping[str, float]) -> int:
     """The partitions that Spark makes of many rows by itself, which are its cores."""
     from pyspark.sql.functions import spark_partition_id
@@ -190,8 +197,15 @@ def _inheriting(session: Any) -> Callable[[Callable[[], None]], None]:
 def _profile(resources: Mapping[str, float]) -> dict[str, Any]:
     if not resources:
         return {}
+    import pyspark
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
+    if int(pyspark.__version__.partition(".")[0]) < _PROFILES:
+        msg = (
+            f"`resources` needs Spark {_PROFILES} with Spark Connect, but this is "
+            f"{pyspark.__version__}. Leave it out, or use a session without Connect."
+        )
+        raise ConfigError(msg)
     requests = TaskResourceRequests()
     if "cpu" in resources:
         requests.cpus(int(resources["cpu"]))

@@ -168,7 +168,9 @@ class JobKeeper:
             self._failures[lost] += 1
             count = self._failures[lost]
         if count >= (_HOPELESS_LOST if lost else _HOPELESS):
-            self._desk.hopeless(f"Spark could not run any agent: {reason}.", str(failure))
+            text = str(failure)
+            output = "" if text.rstrip(".") == reason else text
+            self._desk.hopeless(f"Spark could not run any agent: {reason}.", output)
 
     def _end(self, threads: Sequence[threading.Thread]) -> None:
         _join(threads, _GRACE)

@@ -117,6 +117,11 @@ class Asha:
             f"sampler={self.sampler!r})"
         )
 
+    @property
+    def preload(self) -> Sequence[str]:
+        """The modules that the sampler will need."""
+        return tuple(getattr(self.sampler, "preload", ()))
+
     def with_sampler(self, wrap: Callable[[Optimizer], Optimizer]) -> Self:
         """The same search, with new configurations from ``wrap(self.sampler)``."""
         other = copy.copy(self)

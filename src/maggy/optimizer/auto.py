@@ -19,7 +19,7 @@ __all__ = ["Auto", "choose"]
 _FEWEST_TRIALS = 4
 _MOST_TRIALS = 500
 _MOST_COLUMNS = 100
-_HANDOVER = 200
+_HANDOVER = 100
 
 
 class Auto:

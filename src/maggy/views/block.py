@@ -10,10 +10,20 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from maggy.trial import TrialStatus
+from maggy.views.alerts import Alerts
 from maggy.views.closing import closing, failure
 from maggy.views.forecast import Savings, time_left
 from maggy.views.news import headline, latest, notes
-from maggy.views.wording import clock, configuration, number, one_line, roughly, seconds, wrapped
+from maggy.views.wording import (
+    clock,
+    configuration,
+    number,
+    one_line,
+    printable,
+    roughly,
+    seconds,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,6 +60,9 @@ _STYLES = {
     "busy": Style(color="cyan"),
 }
 
+_TONES = {"best": "best", "warning": "stop", "": "name"}
+"""The styles of lines that stay, by their labels."""
+
 _SYSTEMS = {
     "standard": ColorSystem.STANDARD,
     "256": ColorSystem.EIGHT_BIT,
@@ -59,7 +72,7 @@ _SYSTEMS = {
 
 
 class BlockDisplay:
-    """A ``Display`` that redraws one block.
+    """A ``Display`` that redraws one block; until it is closed, warnings of maggy stay above it.
 
     Args:
         output: Where to write.
@@ -75,6 +88,8 @@ class BlockDisplay:
         self._colours = None if system is None else _SYSTEMS[system]
         self._recent: deque[Line] = deque(maxlen=_MEMORY)
         self._savings = Savings()
+        self._alerts = Alerts()
+        self._alerts.listen()
         self._height = 0
         self._drawn: float | None = None
 
@@ -84,7 +99,12 @@ class BlockDisplay:
             [(f"{clock(at):>7}  ", "faint"), (words, tone)]
             for at, words, tone in latest(news, summary, _MEMORY)
         )
-        if not summary.config or (self._drawn is not None and now - self._drawn < _INTERVAL):
+        warned = self._warned()
+        if warned:
+            self._output.write(f"{self._erase()}{warned}")
+            self._height = 0
+        early = self._drawn is not None and now - self._drawn < _INTERVAL
+        if not summary.config or (early and not warned):
             return
         if self._drawn is None:
             self._output.write(self._labelled(("note", note) for note in notes(summary)))
@@ -93,17 +113,24 @@ class BlockDisplay:
 
     def close(self, summary: Summary, *, unfinished: str = "not finished") -> None:
         """Replace the block by the summary."""
-        text = self._labelled(closing(summary, self._path, unfinished=unfinished))
+        self._alerts.close()
+        text = self._warned()
+        text += self._labelled(closing(summary, self._path, unfinished=unfinished))
         if story := failure(summary, self._path):
             text += f"\n{story}\n"
         self._output.write(f"{self._erase()}{text}")
         self._height = 0
 
+    def _warned(self) -> str:
+        """What maggy has warned of since the last drawing."""
+        lines = (line for said in self._alerts.take() for line in printable(said).splitlines())
+        return self._labelled(("warning", line) for line in lines)
+
     def _labelled(self, lines: Iterable[tuple[str, str]]) -> str:
         """Lines that stay: a faint label each, and its words, wrapped."""
         text = ""
         for label, words in lines:
-            tone = "best" if label == "best" else "" if label else "name"
+            tone = _TONES.get(label, "")
             head = f"{label:>7}  " if label else ""
             for line in wrapped(words, self._console.width - len(head)):
                 text += f"{self._colour(head, 'faint')}{self._colour(line, tone)}\n"
@@ -199,8 +226,13 @@ def _trials(summary: Summary) -> Line:
 
 def _workers(summary: Summary, saved: float | None) -> Line:
     crew = summary.crew
-    words = f"{crew.busy} of {crew.here} busy" if crew.workers else "starting"
-    if crew.utilisation is not None:
+    if crew.here:
+        words = f"{crew.busy} of {crew.here} busy"
+    elif crew.workers:
+        words = "none is here"
+    else:
+        words = "none has joined yet" if summary.config.get("engine") == "manual" else "starting"
+    if crew.utilisation is not None and crew.here:
         words += f", {crew.utilisation:.0%} of the time"
     line: Line = [("workers  ", "faint"), (words, "")]
     if crew.lost:

@@ -65,16 +65,18 @@ def _insights(summary: Summary) -> list[tuple[str, str]]:
     from maggy.views.result import Result  # looks at closing words itself
 
     result = Result(summary)
-    clear = [str(share) for share in result.importances if share.low >= _CLEAR][:_SHOWN]
-    lines = [("matters", "  ".join(clear))] if clear else []
+    shares = result.importances
+    clear = [str(share) for share in shares if share.low >= _CLEAR][:_SHOWN]
+    lines = [("matters", "  ".join(clear))] if clear and len(shares) > 1 else []
     return lines + [("bounds", str(bound)) for bound in result.tight_bounds[:_SHOWN]]
 
 
 def _outcome(summary: Summary, unfinished: str) -> str:
     finished = summary.finished
     how = finished.outcome if finished is not None else unfinished
-    reason = f": {one_line(finished.reason)}" if finished is not None and finished.reason else ""
-    return f"{one_line(summary.name)} {how} after {seconds(summary.now)}{reason}"
+    reason = finished.reason if finished is not None and how != "interrupted" else ""
+    why = f": {one_line(reason)}" if reason else ""
+    return f"{one_line(summary.name)} {how} after {seconds(summary.now)}{why}"
 
 
 def _counts(summary: Summary) -> str:
@@ -95,14 +97,18 @@ def _counts(summary: Summary) -> str:
 
 
 def _crew(summary: Summary) -> str:
+    """How many workers were there, of those that were wanted, how busy they were, and losses."""
     crew = summary.crew
-    number = summary.config.get("num_workers", len(crew.workers))
+    came = len(crew.workers)
+    wanted = summary.config.get("num_workers")
+    number = min(came, wanted) if isinstance(wanted, int) else came
     busy = "" if crew.utilisation is None else f", busy {crew.utilisation:.1%} of the time"
-    return f"{number}{busy}{f', {len(crew.lost):,} lost' if crew.lost else ''}"
+    lost = f", {len(crew.lost):,} lost" if crew.lost else ""
+    return f"{number:,}{busy}{lost}"
 
 
 def failure(summary: Summary, path: Path | None) -> str:
-    """The first failed trial's error, whole, or ``""``.
+    """The first failed trial with its error, whole, or ``""``.
 
     Nothing either if nothing but failures came of the run: then it is raised, whole, as the run's
     own error.
@@ -112,7 +118,8 @@ def failure(summary: Summary, path: Path | None) -> str:
         return ""
     failed = count(summary.counts[TrialStatus.FAILED], "trial")
     title = f"{failed} failed; the first, trial {first.id}:"
-    return "\n".join([title, *(f"  {line}" for line in failure_story(first, path))])
+    story = [configuration(first.hparams), *failure_story(first, path)]
+    return "\n".join([title, *(f"  {line}" for line in story)])
 
 
 def first_failure(summary: Summary) -> TrialRecord | None:

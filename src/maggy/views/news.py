@@ -95,7 +95,7 @@ def sentence(event: Event, summary: Summary) -> str | None:
     match event:
         case TrialFinished() | TrialStopped() | TrialFailed():
             record = summary.trials.get(event.trial)
-            if record is None or record.attempt != event.attempt:
+            if record is None or not (record.attempt == event.attempt or _went_on(event, record)):
                 return None
             return _end(event, record, summary)
         case WorkerLost():
@@ -117,10 +117,11 @@ def _end(
 ) -> str | None:
     match event:
         case TrialFinished():
-            return _completed(event.value, record, summary)
+            value = event.value if record.value is None else record.value  # that of a rung, if any
+            return _completed(value, record, summary)
         case TrialFailed():
-            error = one_line(str(event.error))
-            return f"trial {record.id} failed: {error}" if _is(record, "FAILED") else None
+            what = f"{one_line(str(event.error))}  {configuration(record.hparams)}"
+            return f"trial {record.id} failed: {what}" if _is(record, "FAILED") else None
         case TrialStopped():
             if record.final is not None and _is(record, "COMPLETED"):
                 return _completed(record.final, record, summary)
@@ -132,7 +133,18 @@ def _completed(value: float, record: TrialRecord, summary: Summary) -> str:
     best = summary.standing.best
     mark = " (best so far)" if best is not None and best[0] == record.id else ""
     what = f"{number(value)}{mark}  {configuration(record.hparams)}"
-    return f"trial {record.id} completed: {what}  [{seconds(record.duration)}]"
+    budget = "" if record.reached is None else f"budget {number(record.reached)}, "
+    return f"trial {record.id} completed: {what}  [{budget}{seconds(record.duration)}]"
+
+
+def _went_on(event: TrialFinished | TrialStopped | TrialFailed, record: TrialRecord) -> bool:
+    """Whether the trial has completed this run, and was promoted before that could be told."""
+    return (
+        isinstance(event, TrialFinished)
+        and event.attempt == record.attempt - 1
+        and event.value == record.value
+        and record.reached != record.budget
+    )
 
 
 def _is(record: TrialRecord, status: str) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from maggy.core.summary import Summary
 from maggy.searchspace import Searchspace
+from maggy.searchspace.naming import did_you_mean
 from maggy.store.folder import DEFAULT_FOLDER, RunFolder, open_run
 from maggy.store.sqlite import SqliteLog, is_live
 from maggy.trial import TrialStatus
@@ -51,7 +52,7 @@ class TrialResult:
         curve: What it reported.
         budget: The total resource it has reached, at which ``value`` counts, or None.
         runs: How often it was given to a worker.
-        duration: Seconds that its ended runs took together.
+        duration: Seconds that its runs took together, the one that goes on so far.
         worker: Who ran it last.
         stop_reason: Why it was stopped, a sentence, or ``""``.
         error: Why it failed, or None.
@@ -112,8 +113,9 @@ class Result(dict[str, Any]):
         self.reason = finished.reason if finished else ""
         folder = RunFolder(path) if path is not None else None
         saved = folder.saved() if folder is not None else {}
+        over = self.outcome != "running"
         self.trials = [
-            _trial(record, folder, saved.get(record.id), over=self.outcome != "running")
+            _trial(record, folder, saved.get(record.id), summary.now, over=over)
             for record in sorted(summary.trials.values(), key=lambda record: record.id)
             if record.runs
         ]
@@ -135,6 +137,11 @@ class Result(dict[str, Any]):
             failed=summary.counts[TrialStatus.FAILED],
             duration=summary.now,
         )
+
+    def __missing__(self, key: object) -> NoReturn:
+        """Refuse a key that no result has, with the one that may have been meant."""
+        msg = f"a result has no {key!r}. {did_you_mean(key, self)}"
+        raise KeyError(msg)
 
     def __repr__(self) -> str:
         counts = [count(self["num_trials"], "trial")]
@@ -258,18 +265,23 @@ def _fold(events: Iterable[Event], place: RunFolder) -> tuple[Summary, str]:
 
 
 def _trial(
-    record: TrialRecord, folder: RunFolder | None, saved: SavedCheckpoint | None, *, over: bool
+    record: TrialRecord,
+    folder: RunFolder | None,
+    saved: SavedCheckpoint | None,
+    now: float,
+    *,
+    over: bool,
 ) -> TrialResult:
-    ended = record.status.ended
+    so_far = now - record.began if record.running and record.began is not None else 0.0
     return TrialResult(
         id=record.id,
         hparams=record.hparams,
-        status=INTERRUPTED if over and not ended else record.status.value,
+        status=INTERRUPTED if over and not record.status.ended else record.status.value,
         value=record.value,
         curve=Curve(list(record.steps), list(record.values)),
         budget=record.reached,
         runs=record.runs,
-        duration=record.duration,
+        duration=record.duration + so_far,
         worker=record.worker,
         stop_reason=record.stop_reason,
         error=record.error,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from maggy.trial import Json
     from maggy.worker.stream import Stream
 
-__all__ = ["run_agent"]
+__all__ = ["SupersededToken", "run_agent"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,10 @@ _BEFORE_ANEW = 0.5
 """Seconds before an agent that was given up joins again."""
 
 
+class SupersededToken(WireError):
+    """The token was replaced before a driver took it.  Retry with the new one."""
+
+
 def run_agent(
     bootstrap: Mapping[str, Json],
     *,
@@ -51,6 +55,7 @@ def run_agent(
     command: Sequence[str] | None = None,
     patience: float = 30.0,
     tell: Callable[[str], None] = logger.info,
+    superseded: Callable[[], bool] | None = None,
 ) -> bool:
     """Serve a driver until it says that the run is over, or is gone.
 
@@ -65,6 +70,10 @@ def run_agent(
         patience: Seconds to wait for a driver that was not reached yet, and for one that has
             given this agent up.
         tell: Called with one line when something changes, from another thread.
+        superseded: Asked, from another thread, whether the token was replaced, whenever nobody
+            took it, until somebody does.  As long as it was not, whoever does not take it is
+            borne with for ``patience``: the driver that will replace it may come yet.  None: the
+            token is the right one.
 
     Returns:
         True when the driver said that it is over, False when it was not heard for too long.
@@ -72,9 +81,10 @@ def run_agent(
     Raises:
         WireError: The driver refuses this agent, another program listens there, or nobody does;
             says what to do.
+        SupersededToken: ``superseded`` said so.
         OSError: This machine has no room for the agent's files or processes.
     """
-    agent = _Agent(_invited(bootstrap), environ, command, patience, tell)
+    agent = _Agent(_invited(bootstrap), environ, command, patience, tell, superseded)
     outcome: concurrent.futures.Future[bool] = concurrent.futures.Future()
     thread = threading.Thread(target=agent.run, args=(outcome,), name="maggy-agent", daemon=True)
     thread.start()
@@ -114,12 +124,14 @@ class _Agent:
         command: Sequence[str] | None,
         patience: float,
         tell: Callable[[str], None],
+        superseded: Callable[[], bool] | None,
     ) -> None:
         self._invited = invited
         self._environ = environ
         self._command = command
         self._patience = patience
         self._tell = tell
+        self._superseded = superseded  # None once the token is known to be right
         self._stopping = threading.Event()
         self._wake: Callable[[], object] | None = None
         self._lock = threading.Lock()
@@ -177,4 +189,17 @@ class _Agent:
 
     async def _dial(self, timeout: float) -> Stream:
         host, port, token, _ = self._invited
-        return await reach(host, port, token, timeout=timeout)
+        superseded = self._superseded
+        try:
+            stream = await reach(host, port, token, timeout=timeout)
+        except OSError as error:  # WireError is one
+            if superseded is None:
+                raise
+            if await asyncio.to_thread(superseded):
+                msg = "the token was replaced before a driver took it; use the new one."
+                raise SupersededToken(msg) from error
+            if isinstance(error, WireError):
+                raise ConnectionRefusedError(str(error)) from error
+            raise
+        self._superseded = None
+        return stream

@@ -88,6 +88,8 @@ class Conversation:
         self._heard_at = asyncio.get_running_loop().time()
         self._given_up = False
         self._closed = False
+        self._doubted = asyncio.Event()  # the connection: another one may do better
+        self._spare: Stream | None = None  # that one
         self._acknowledged = asyncio.Event()
 
     @property
@@ -163,28 +165,41 @@ class Conversation:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  spreads agents
 
     async def _one_connection(self) -> End | OSError:
-        """Connect, and talk until that connection is over; what ended it."""
+        """Connect, and talk until that connection, and those that replace it, are over; why."""
         try:
-            stream = await self._dial(min(_DIAL, max(self._limit() - self._silence(), 1.0)))
-        except WireError:
+            stream = await self._reach()
+        except OSError as error:
+            if isinstance(error, WireError) and self._welcome is None:
+                raise
+            return error
+        older: Stream | None = None
+        try:
+            while (trouble := await self._talk(stream, older)) is None:
+                assert self._spare is not None
+                older, stream, self._spare = stream, self._spare, None
+            return trouble
+        finally:
+            stream.abort()
+            if self._spare is not None:
+                self._spare.abort()
+                self._spare = None
+
+    async def _reach(self) -> Stream:
+        try:
+            return await self._dial(min(_DIAL, max(self._limit() - self._silence(), 1.0)))
+        except WireError as error:
             if self._welcome is None:
                 raise
-            return ConnectionResetError("another program listens in the driver's place.")
-        except OSError as error:
-            return error
-        try:
-            return await self._talk(stream)
-        finally:
-            self._stream = None
-            stream.abort()
+            msg = "another program listens in the driver's place."
+            raise ConnectionResetError(msg) from error
 
-    async def _talk(self, stream: Stream) -> End | OSError:
-        hello = introduce(
-            self.name, "agent", incarnation=self._incarnation, received=self._link.received
-        )
-        self._incarnation += 1
-        stream.write(parcel(hello))
-        welcome = await self._first_answer(stream)
+    async def _talk(self, stream: Stream, older: Stream | None) -> End | OSError | None:
+        """Have this connection take the place of the older one; None: another one shall."""
+        try:
+            welcome = await self._introduce(stream)
+        finally:
+            if older is not None:
+                older.abort()
         if not isinstance(welcome, Welcome):
             return welcome
         if not self._accept(welcome.received):
@@ -196,9 +211,18 @@ class Conversation:
             stream.write(frames)
         self._stream = stream
         self._say(None)
-        return await self._listen(stream)
+        try:
+            return await self._listen_until_replaced(stream)
+        finally:
+            self._stream = None
+            self._heard_at = max(self._heard_at, stream.moved_at)
 
-    async def _first_answer(self, stream: Stream) -> Welcome | End | OSError:
+    async def _introduce(self, stream: Stream) -> Welcome | End | OSError:
+        hello = introduce(
+            self.name, "agent", incarnation=self._incarnation, received=self._link.received
+        )
+        self._incarnation += 1
+        stream.write(parcel(hello))
         try:
             async with asyncio.timeout(_DIAL):
                 frame = await stream.receive()
@@ -212,12 +236,44 @@ class Conversation:
         if not isinstance(message, Welcome):
             msg = f"the driver must begin with `Welcome`, but sent `{type(message).__name__}`."
             raise WireError(msg)
-        self._heard()
+        self._heard_at = asyncio.get_running_loop().time()
         return message
+
+    async def _listen_until_replaced(self, stream: Stream) -> End | OSError | None:
+        """What ended this connection, or None as soon as there is a spare one."""
+        listening = asyncio.create_task(self._listen(stream))
+        replacing = asyncio.create_task(self._get_spare())
+        try:
+            await asyncio.wait({listening, replacing}, return_when=asyncio.FIRST_COMPLETED)
+            if not listening.done():
+                return replacing.result()
+            return listening.result()
+        finally:  # nothing more is taken from this connection
+            listening.cancel()
+            replacing.cancel()
+            await asyncio.gather(listening, replacing, return_exceptions=True)
+
+    async def _get_spare(self) -> None:
+        """Connect once more when the connection was silent for so long that it may be dead.
+
+        The older one stays meanwhile: only a ``Hello`` on the new one may end it, for the driver
+        gives up an agent soon whose only connection has ended.
+        """
+        while self._spare is None:
+            self._doubted.clear()
+            await self._doubted.wait()
+            try:
+                spare = await self._reach()
+            except OSError as error:
+                logger.info("the driver is silent, and not to be reached: %s", _clause(error))
+                continue
+            if self._silence() > self._doubt():
+                self._spare = spare
+            else:
+                spare.abort()
 
     async def _listen(self, stream: Stream) -> End | OSError:
         while (frame := await stream.receive()) is not None:
-            self._heard()
             message = _message(frame)
             match message:
                 case Ack():
@@ -257,26 +313,31 @@ class Conversation:
 
     async def _pulse(self) -> None:
         """Acknowledge each interval, and notice silence."""
+        while self._welcome is None:
+            await asyncio.sleep(_FIRST_PAUSE)
         while True:
-            interval = 1.0 if self._welcome is None else self._welcome.hb_interval
-            await asyncio.sleep(min(interval, self.silence_limit / 4))
-            if self._welcome is None:
-                continue
+            await asyncio.sleep(min(self._welcome.hb_interval, self.silence_limit / 4))
             silence = self._silence()
+            lost = silence > self.silence_limit
             if self._stream is not None:
                 self._stream.write(parcel(Ack(received=self._link.received)))
-                if silence > max(self.silence_limit / 2, 2 * interval):
-                    self._stream.abort()  # a fresh one may get through where this one does not
-            if silence > self.silence_limit and not self._given_up:
-                self._given_up = True
+                if silence > self._doubt():
+                    self._doubted.set()
+                if lost:
+                    self._stream.abort()
+            if lost and not self._given_up:
                 self._silent()
-
-    def _heard(self) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
-        self._given_up = False
+            self._given_up = lost
 
     def _silence(self) -> float:
-        return asyncio.get_running_loop().time() - self._heard_at
+        """Seconds since bytes came from the driver, or it took some that had to wait for it."""
+        moved_at = self._heard_at if self._stream is None else self._stream.moved_at
+        return asyncio.get_running_loop().time() - max(self._heard_at, moved_at)
+
+    def _doubt(self) -> float:
+        """Seconds of silence after which a fresh connection may get through where one does not."""
+        interval = 0.0 if self._welcome is None else self._welcome.hb_interval
+        return max(self.silence_limit / 2, 2 * interval)
 
     def _limit(self) -> float:
         """Seconds of silence after which to stop trying."""

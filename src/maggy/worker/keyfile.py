@@ -81,12 +81,19 @@ def read_key(path: Path) -> Token:
     """The token in this file.
 
     Raises:
-        ConfigError: It cannot be read, or others can read it too.
+        ConfigError: It cannot be read, belongs to somebody else, or others can read it too.
         WireError: It holds no token.
     """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid():
+                msg = (
+                    f"the key file {path} belongs to another user (number {status.st_uid}), who "
+                    "could have this worker run anything, so it is not used. Make a copy of your "
+                    "own, with mode 600, if you trust it."
+                )
+                raise ConfigError(msg)
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 msg = (
                     f"others may read the key file {path} (mode {stat.S_IMODE(status.st_mode):o})"

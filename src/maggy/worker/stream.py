@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from maggy.wire.framing import MAX_PAYLOAD, RAW, FrameDecoder
 from maggy.wire.handshake import GREETING_SIZE, PROOF_SIZE, WorkerHandshake
 
 if TYPE_CHECKING:
-    import socket
-
     from maggy.wire.framing import Frame
     from maggy.wire.token import Token
 
@@ -46,7 +45,9 @@ async def reach(host: str, port: int, token: Token, *, timeout: float) -> Stream
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection(host, port, ssl=context)
         try:
-            keep_alive(writer.get_extra_info("socket"))
+            sock = writer.get_extra_info("socket")
+            keep_alive(sock)
+            _keep_little(sock)
             if token.pin is not None:
                 certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
                 check_pin(certificate, token.pin)
@@ -55,6 +56,12 @@ async def reach(host: str, port: int, token: Token, *, timeout: float) -> Stream
             writer.transport.abort()
             raise
     return Stream(reader, writer)
+
+
+def _keep_little(sock: socket.socket) -> None:
+    """Have the system take no more than it can send soon, so that a slow link shows."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _CHUNK)
 
 
 async def adopt(sock: socket.socket, *, limit: int) -> Stream:
@@ -82,7 +89,15 @@ async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key
 
 
 class Stream:
-    """Frames over a pair of asyncio streams; made by ``reach`` or ``adopt``."""
+    """Frames over a pair of asyncio streams; made by ``reach`` or ``adopt``.
+
+    What is written leaves in pieces, as the peer takes them, so that a long frame on a slow link
+    is seen to move.
+
+    Attributes:
+        moved_at: When bytes last moved, in the loop's time, seconds: some came, or the peer took
+            some that had to wait for it.
+    """
 
     def __init__(
         self,
@@ -96,11 +111,15 @@ class Stream:
         self._decoder = FrameDecoder(limit)
         self._frames: deque[Frame] = deque()
         self._out: list[bytes] = []
+        self._pouring: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.moved_at = self._loop.time()
+        writer.transport.set_write_buffer_limits(high=_CHUNK)
 
     def write(self, data: bytes) -> None:
         """Send whole frames; those of one iteration of the loop leave in one piece."""
         if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._out.append(data)
 
     async def drain(self) -> None:
@@ -109,7 +128,7 @@ class Stream:
         Raises:
             OSError: The connection is gone.
         """
-        self._flush()
+        await self._poured()
         await self._writer.drain()
 
     async def receive(self) -> Frame | None:
@@ -126,6 +145,7 @@ class Stream:
                 return None
             if not data:
                 return None
+            self.moved_at = self._loop.time()
             self._frames.extend(self._decoder.feed(data))
         return self._frames.popleft()
 
@@ -145,10 +165,10 @@ class Stream:
 
     async def close(self, *, patience: float = 1.0) -> None:
         """Let out what was written, for so many seconds at most, and end the connection."""
-        self._flush()
-        self._writer.close()
         try:
             async with asyncio.timeout(patience):
+                await self._poured()
+                self._writer.close()
                 await self._writer.wait_closed()
         except OSError as error:  # TimeoutError is one
             logger.debug("a connection did not end in order: %s", error)
@@ -159,6 +179,38 @@ class Stream:
         self._writer.transport.abort()
 
     def _flush(self) -> None:
-        if self._out and not self._writer.is_closing():
-            self._writer.write(b"".join(self._out))
+        """Hand over what was written, unless that is being done already."""
+        if self._pouring is not None:
+            return
+        data = self._collect()
+        if not data or self._writer.is_closing():
+            return
+        if len(data) <= _CHUNK and not self._writer.transport.get_write_buffer_size():
+            self._writer.write(data)
+        else:
+            self._pouring = self._loop.create_task(self._pour(data))
+
+    async def _pour(self, data: bytes) -> None:
+        """Hand over these bytes, and what is written meanwhile, as the peer takes them."""
+        try:
+            while data:
+                for offset in range(0, len(data), _CHUNK):
+                    self._writer.write(data[offset : offset + _CHUNK])
+                    await self._writer.drain()
+                    self.moved_at = self._loop.time()
+                data = self._collect()
+        except OSError as error:  # ``receive`` tells it
+            logger.debug("a connection broke: %s", error)
+        finally:
+            self._pouring = None
+
+    async def _poured(self) -> None:
+        """Wait until all that was written is handed over, or the connection is gone."""
+        self._flush()
+        if self._pouring is not None:
+            await asyncio.wait({self._pouring})
+
+    def _collect(self) -> bytes:
+        data = b"".join(self._out)
         self._out.clear()
+        return data

@@ -48,7 +48,7 @@ class Transfers:
     Args:
         agent: The agent's name.
         dial: Connects to the driver, within so many seconds.
-        patience: Seconds to try one piece for.
+        patience: Seconds to try one piece for, from when its turn has come.
     """
 
     def __init__(
@@ -153,9 +153,9 @@ class Transfers:
     ) -> tuple[ToFiles, bytes | None]:
         frames = parcel(request, blob)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._patience
         pause = _FIRST_PAUSE
         async with self._turn:
+            deadline = loop.time() + self._patience
             while True:
                 try:
                     return await self._exchange(frames, min(deadline - loop.time(), _ONE_TRY))

@@ -140,7 +140,7 @@ def test_show_tells_what_a_run_came_to() -> None:
         done = maggy("show", way)
         assert done.exit_code == 0
         lines = done.output.splitlines()
-        assert lines[0] == "story interrupted after 6.50 s: The run was interrupted."
+        assert lines[0] == "story interrupted after 6.50 s"
         assert "   best  0.875  trial 3  lr=0.4  units=16  shape=(2,)" in lines
         assert f"    run  maggy-runs/story/{run.id}" in lines
         assert "  trial 1: ValueError: no such unit" in lines

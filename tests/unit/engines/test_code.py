@@ -41,6 +41,14 @@ def visit(what, found):
     inside = os.path.dirname(os.path.dirname(maggy.__file__))
     mode = oct(os.stat(inside).st_mode & 0o777)
     return what, found, len(new_key()), inside == sys.path[0], mode
+
+def where():
+    return sys.path[0]
+
+def again(pickled):
+    import pickle
+    inner = pickle.loads(pickled)()
+    return inner, sys.path[0], os.path.exists(inner)
 """
 
 
@@ -107,15 +115,15 @@ def test_a_file_that_hides_another_one_is_refused(tmp_path: Path) -> None:
     pack([tmp_path / "a" / "steps.py", tmp_path / "c" / "steps.py"])
 
 
-def carried(folder: Path) -> bytes:
+def carried(folder: Path, target: str = "visit") -> bytes:
     """A pickled call of a user's module that uses the maggy it came with."""
     module = folder / "visitor.py"
     module.write_text(VISITOR)
-    return bytes(cloudpickle.dumps(carry(pack([module]), "visitor:visit")))
+    return bytes(cloudpickle.dumps(carry(pack([module]), f"visitor:{target}")))
 
 
 def test_it_runs_where_there_is_no_maggy(tmp_path: Path) -> None:
-    """From a folder of the user's alone, which serves the next call too and is not shared."""
+    """From a folder of the user's alone, which is gone afterwards."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     done = subprocess.run(
@@ -130,7 +138,7 @@ def test_it_runs_where_there_is_no_maggy(tmp_path: Path) -> None:
     assert first == "('somewhere', True, 32, True, '0o700')"
     assert second == "('again', False, 32, True, '0o700')"
     assert left == "True []"
-    assert len(list(scratch.iterdir())) == 1
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_maggy_that_is_there_is_back_afterwards(
@@ -146,17 +154,53 @@ def test_a_maggy_that_is_there_is_back_afterwards(
     assert sys.path == path
 
 
+def test_calls_at_the_same_time_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that ends first leaves it to the other."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(scratch))
+    outer = pickle.loads(carried(tmp_path, "again"))
+    inner, path, exists = outer(carried(tmp_path, "where"))
+    assert inner == path
+    assert exists
+    assert list(scratch.iterdir()) == []
+
+
 def test_a_folder_that_a_stranger_has_put_there_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that others can write to is left alone, and another one is used."""
-    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
-    call = pickle.loads(carried(tmp_path))
-    call("here", found=True)
-    (home,) = tmp_path.glob("maggy-code-*")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(scratch))
+    call = pickle.loads(carried(tmp_path, "where"))
+    home = Path(call())
+    home.mkdir()
     home.chmod(0o777)
-    assert call("here", found=True)[3:] == (True, "0o700")
-    assert len(list(tmp_path.glob("maggy-code-*"))) == 2
+    (home / "maggy").mkdir()
+    assert Path(call()) != home
+    assert list(scratch.iterdir()) == [home]
+    (home / "maggy").rmdir()
+    home.rmdir()
+    home.symlink_to(tmp_path)
+    assert Path(call()) != home
+    assert home.is_symlink()
+
+
+def test_what_killed_processes_have_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their locks are gone; what belongs to others stays."""
+    scratch = tmp_path / "scratch"
+    left = scratch / f"maggy-code-{os.getuid()}-0123456789abcdef"
+    left.mkdir(parents=True, mode=0o700)
+    (left / "module.py").touch()
+    (scratch / "another").mkdir()
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(scratch))
+    pickle.loads(carried(tmp_path, "where"))()
+    assert [path.name for path in scratch.iterdir()] == ["another"]
 
 
 def test_what_the_target_raises_is_passed_on(

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from maggy.engines import listener
+from maggy.engines.certificate import new_identity
 from maggy.engines.listener import Listener
 from maggy.errors import ConfigError
+from maggy.wire.dialing import pinned_context
 from maggy.wire.framing import JSON, encode_frame
 from maggy.wire.handshake import (
     GREETING_SIZE,
@@ -26,6 +28,7 @@ from maggy.wire.handshake import (
 from maggy.wire.messages import encode
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
 KEY = new_key()
@@ -51,6 +54,7 @@ def _run(
     *,
     max_strangers: int = 2,
     timeout: float = 600.0,
+    tls: ssl.SSLContext | None = None,
 ) -> list[_Room]:
     """Run `script(listener, port)`; where those ended up that were let in."""
     rooms: list[_Room] = []
@@ -63,7 +67,7 @@ def _run(
         door = Listener(
             key=KEY, admit=admit, handshake_timeout=timeout, max_strangers=max_strangers
         )
-        _, port = await door.start("127.0.0.1", 0)
+        _, port = await door.start("127.0.0.1", 0, tls=tls)
         await script(door, port)
         await door.close()
         await door.close()  # again does nothing
@@ -76,6 +80,15 @@ def _run(
 
 async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def _enter(port: int) -> asyncio.StreamWriter:
+    """An honest agent, which is let in by TLS."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=pinned_context())
+    handshake = WorkerHandshake(KEY)
+    writer.write(handshake.answer(await reader.readexactly(GREETING_SIZE)))
+    handshake.verify(await reader.readexactly(PROOF_SIZE))
+    return writer
 
 
 async def _leave(*writers: asyncio.StreamWriter) -> None:
@@ -219,6 +232,124 @@ def test_honest_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
         await _leave(*(writer for _, writer in crowd))
 
     assert len(_run(script, max_strangers=4)) == 60
+
+
+@pytest.fixture(scope="module")
+def tls() -> ssl.SSLContext:
+    """The driver's side of TLS."""
+    return new_identity().context
+
+
+@pytest.fixture
+def no_deferring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that hands over connections on which nothing has come."""
+    monkeypatch.delattr(socket, "TCP_DEFER_ACCEPT", raising=False)
+
+
+@pytest.mark.usefixtures("no_deferring")
+def test_silent_under_tls(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger that has not spoken costs no TLS, and makes room soon for one that does."""
+    monkeypatch.setattr(listener, "GRACE", 0.05)
+    monkeypatch.setattr(listener, "TLS_GRACE", 600.0)
+
+    async def script(door: Listener, port: int) -> None:
+        silent = [await _connect(port) for _ in range(2)]
+        while len(door._strangers) < 2:
+            await asyncio.sleep(0)
+        assert list(door._strangers.values()) == [None, None]
+        writer = await _enter(port)
+        assert await silent[0][0].read() == b""
+        assert not silent[1][0].at_eof()
+        await _leave(silent[0][1], silent[1][1], writer)
+
+    assert len(_run(script, tls=tls)) == 1
+
+
+@pytest.mark.usefixtures("no_deferring")
+def test_one_byte_under_tls(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger that begins with TLS keeps its place for longer, but not for ever."""
+    monkeypatch.setattr(listener, "GRACE", 0.0)
+    monkeypatch.setattr(listener, "TLS_GRACE", 0.5)
+
+    async def script(door: Listener, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        strangers = [await _connect(port) for _ in range(2)]
+        start = loop.time()
+        for _, writer in strangers:
+            writer.write(b"\x16")
+        while None in door._strangers.values() or len(door._strangers) < 2:
+            await asyncio.sleep(0)
+        writer = await _enter(port)
+        assert loop.time() - start > 0.4
+        assert await strangers[0][0].read() == b""
+        await _leave(strangers[0][1], strangers[1][1], writer)
+
+    assert len(_run(script, tls=tls)) == 1
+
+
+@pytest.mark.parametrize("deferring", [True, False])
+def test_honest_crowd_under_tls(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, *, deferring: bool
+) -> None:
+    """Agents that arrive at once, more than may be unproven, all get in: none is dropped."""
+    monkeypatch.setattr(listener, "GRACE", 600.0)
+    monkeypatch.setattr(listener, "TLS_GRACE", 600.0)
+    if not deferring:
+        monkeypatch.delattr(socket, "TCP_DEFER_ACCEPT", raising=False)
+
+    async def script(door: Listener, port: int) -> None:
+        crowd = await asyncio.gather(*(_enter(port) for _ in range(30)))
+        assert not door._strangers
+        await _leave(*crowd)
+
+    assert len(_run(script, max_strangers=4, tls=tls)) == 30
+
+
+@pytest.mark.usefixtures("no_deferring")
+def test_silent_and_gone_under_tls(tls: ssl.SSLContext) -> None:
+    """A stranger that hangs up without a word, or has no time left, gives its place back."""
+
+    async def script(door: Listener, port: int) -> None:
+        _, writer = await _connect(port)
+        while not door._strangers:
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        while door._strangers:
+            await asyncio.sleep(0)
+        reader, writer = await _connect(port)
+        assert await reader.read() == b""
+        await _leave(writer)
+
+    assert _run(script, tls=tls, timeout=0.2) == []
+
+
+@pytest.mark.usefixtures("no_deferring")
+def test_close_while_somebody_is_silent(tls: ssl.SSLContext) -> None:
+    """A door can be closed before TLS has begun."""
+
+    async def script(door: Listener, port: int) -> None:
+        reader, writer = await _connect(port)
+        while not door._strangers:
+            await asyncio.sleep(0)
+        await door.close()
+        assert await reader.read() == b""
+        await _leave(writer)
+
+    assert _run(script, tls=tls) == []
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_DEFER_ACCEPT"), reason="a matter of Linux")
+def test_linux_keeps_the_silent_back(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under TLS it hands over who has spoken, before those who came earlier and have not."""
+    monkeypatch.setattr(listener, "_DEFERRED", 60)
+
+    async def script(door: Listener, port: int) -> None:
+        silent = [await _connect(port) for _ in range(5)]
+        writer = await _enter(port)
+        assert not door._strangers
+        await _leave(writer, *(writer for _, writer in silent))
+
+    assert len(_run(script, tls=tls, max_strangers=1)) == 1
 
 
 def _door() -> Listener:

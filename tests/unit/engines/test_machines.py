@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,11 @@ from maggy.errors import SearchspaceError
 from maggy.events import Suggested, TrialFailed, WorkerJoined
 from maggy.optimizer import Asha, RandomSearch
 from maggy.trial import TrialError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maggy.commands import Command
 
 SPACE = Searchspace(x=("DOUBLE", [0.0, 1.0]))
 
@@ -49,6 +54,21 @@ def test_a_suggestion_is_held_ready_unless_a_later_one_is_better(
     machine.handle(WorkerJoined(at=0.0, worker="a"))
     commands = machine.handle(Suggested(at=0.0, trial=0, hparams={"x": 0.5}))
     assert (Suggest(number=1, ahead=True) in commands) == ahead
+
+
+@pytest.mark.parametrize(("workers", "held"), [(1, 1), (7, 1), (8, 2), (16, 4), (1000, 4)])
+def test_more_suggestions_are_held_ready_for_more_workers(workers: int, held: int) -> None:
+    """Workers that become free in quick succession find one each, few enough to stay fresh."""
+    optimizer: Any = Described()
+    machine = new_machine(config(num_trials=2000), optimizer, workers)
+    machine.handle(WorkerJoined(at=0.0, worker="a"))
+    machine.handle(Suggested(at=0.0, trial=0, hparams={"x": 0.5}))
+    asked = 0
+    commands: Sequence[Command] = [Suggest(number=1, ahead=True)]
+    while any(isinstance(command, Suggest) for command in commands):
+        asked += 1
+        commands = machine.handle(Suggested(at=0.0, trial=asked, hparams={"x": 0.5 + asked / 99}))
+    assert asked == held
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def test_an_address_that_is_taken_is_refused() -> None:
     """Also by a run that has not begun; the message names it, and what to do."""
     first = RemoteEngine(train, config(listen="127.0.0.1:0"), Office())
     listen = f"127.0.0.1:{first.invitation.port}"
-    with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1, port \d+: .*listen"):
+    with pytest.raises(
+        ConfigError, match=r"cannot listen on 127\.0\.0\.1, port \d+: .*another port"
+    ):
         RemoteEngine(train, config(listen=listen), Office())
 
 

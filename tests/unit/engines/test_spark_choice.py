@@ -48,7 +48,7 @@ def test_a_remote_session_of_a_cluster_is_found(
     """By what its server says."""
     spark(monkeypatch, None)
     session = types.SimpleNamespace(
-        conf={"spark.master": master}, client=types.SimpleNamespace(host="example.org")
+        conf={"spark.master": master}, _client=types.SimpleNamespace(host="example.org")
     )
     connect: Any = types.ModuleType("pyspark.sql.connect.session")
     connect.SparkSession = types.SimpleNamespace(getActiveSession=lambda: session)

@@ -62,6 +62,9 @@ def test_slots_count_executors_that_are_still_being_started() -> None:
     assert cluster(executor_instances="10", executor_cores="4", task_cpus="2").slots() == 20
     assert cluster(task_cpus="16").slots() == 1
     assert cluster("local[8]", {"cpu": 3}).slots() == 2
+    assert cluster("local[8]", {"cpu": 3}, task_cpus="2").slots() == 2
+    with pytest.raises(ConfigError, match="asks for 9 cores"):
+        cluster("local[8]", {"cpu": 9})
 
 
 def test_what_each_task_has_anyway_needs_no_profile() -> None:

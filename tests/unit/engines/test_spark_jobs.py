@@ -151,13 +151,16 @@ def test_a_job_that_ends_is_submitted_again_after_its_agents_are_reported() -> N
 
 
 def test_errors_in_a_row_end_the_run_with_the_last_one() -> None:
-    """Once; and the jobs go on until ``close``, since that is not for us to decide."""
+    """Again and again, and jobs go on until ``close``: whether it ends is not for us to decide."""
     cluster = Fake(lambda _: RuntimeError(PYTHON))
     keeper, desk = keep(cluster)
     assert desk.over.wait(LIMIT)
-    cluster.wait_for(6)
+    cluster.wait_for(9)
     keeper.close()
-    assert desk.reasons == ["Spark could not run any agent: ImportError: No module named 'x'."]
+    assert len(desk.reasons) >= 2
+    assert set(desk.reasons) == {
+        "Spark could not run any agent: ImportError: No module named 'x'."
+    }
 
 
 def test_kills_are_borne_longer_than_errors() -> None:
@@ -171,7 +174,7 @@ def test_kills_are_borne_longer_than_errors() -> None:
     keeper, desk = keep(cluster, 1)
     assert desk.over.wait(LIMIT)
     keeper.close()
-    assert len(desk.reasons) == 1
+    assert len(desk.reasons) >= 1
 
 
 def test_a_job_that_lasted_is_no_failure_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from maggy.contracts import EarlierRun, SearchContext
 from maggy.errors import ConfigError
-from maggy.optimizer import GP, TPE, RandomSearch
+from maggy.optimizer import GP, TPE, Asha, RandomSearch
 from maggy.optimizer.auto import Auto, choose
 from maggy.optimizer.relay import Relay
 from maggy.searchspace import Categorical, Double, Integer, Searchspace
@@ -39,7 +39,7 @@ WIDE = Searchspace(**{f"x{i}": Double(0.0, 1.0) for i in range(101)})
     [
         (NUMERIC, 100, 4, GP, "it needs the fewest trials"),
         (NUMERIC, 500, 4, GP, "it needs the fewest trials"),
-        (NUMERIC, 501, 4, Relay, "the Gaussian process for 200 trials, then TPE"),
+        (NUMERIC, 501, 4, Relay, "the Gaussian process for 100 trials, then TPE"),
         (NUMERIC, None, 4, Relay, "the second does not slow down"),
         (CONDITIONAL, 100, 4, GP, "it needs the fewest trials"),
         (WIDE, 100, 4, TPE, "101 hyperparameters are many"),
@@ -85,6 +85,14 @@ def test_it_names_what_the_choice_will_load() -> None:
         assert auto.preload == ()
         auto.start(SearchContext(searchspace=space, num_trials=20, num_workers=2, seed=0))
         assert auto.preload == modules
+
+
+def test_asha_takes_it_as_a_sampler() -> None:
+    """As the refusal of a function that asks for a budget says; ASHA tells what it chose."""
+    asha = Asha(3, 1, 27, sampler="auto")
+    asha.start(SearchContext(searchspace=NUMERIC, num_trials=50, num_workers=2, seed=0))
+    assert asha.notes[1].startswith("auto chose the Gaussian process")
+    assert asha.preload == GP.preload
 
 
 @pytest.mark.parametrize("trials", [2, 50])

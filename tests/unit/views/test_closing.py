@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from maggy.core.summary import Summary
-from maggy.events import ExperimentFinished, TrialFailed
+from maggy.events import ExperimentFinished, ExperimentStarted, TrialFailed, WorkerJoined
 from maggy.testing.stores import story
 from maggy.trial import TrialError
 from maggy.views.closing import closing, failure, failure_story, first_failure, from_here
@@ -31,7 +31,7 @@ def fold(events: Sequence[Event]) -> Summary:
 def test_the_story_in_a_few_lines(tmp_path: Path) -> None:
     """Outcome, best, counts, workers, and how to find it again."""
     assert closing(fold(story()), tmp_path / "my run") == [
-        ("", "story interrupted after 6.50 s: The run was interrupted."),
+        ("", "story interrupted after 6.50 s"),
         ("best", "0.875  trial 3  lr=0.4  units=16  shape=(2,)"),
         ("trials", "2 completed, 1 stopped early, 1 failed, 1 unfinished"),
         ("workers", "2, busy 84.6% of the time, 1 lost"),
@@ -57,6 +57,15 @@ def test_a_run_without_a_value_says_so() -> None:
     assert "run" not in lines
 
 
+def test_only_workers_that_came_are_counted() -> None:
+    """A search by hand wants up to 16 workers; one that came is one."""
+    begun, *rest = story()
+    assert isinstance(begun, ExperimentStarted)
+    wanted = dataclasses.replace(begun, config={**begun.config, "num_workers": 16})
+    came = len({event.worker for event in rest if isinstance(event, WorkerJoined)})
+    assert dict(closing(fold([wanted, *rest]), None))["workers"].startswith(f"{came}, busy")
+
+
 def test_an_empty_run() -> None:
     """Nothing happened: still an outcome and counts."""
     assert closing(Summary(), None) == [
@@ -69,6 +78,7 @@ def test_the_first_failure_is_told_whole(tmp_path: Path) -> None:
     """Its traceback once, and where its output is."""
     assert failure(fold(story()), tmp_path).splitlines() == [
         "1 trial failed; the first, trial 1:",
+        "  lr=0.2  units=64  shape=()",
         "  Traceback (most recent call last):",
         "    ...",
         "  ValueError: no such unit",
@@ -99,7 +109,7 @@ def test_errors_without_a_traceback_and_with_escapes() -> None:
         dataclasses.replace(event, error=error) if isinstance(event, TrialFailed) else event
         for event in story()
     ]
-    assert failure(fold(events), None).splitlines()[1:] == [r"  E: \x1b[2J[red]"]
+    assert failure(fold(events), None).splitlines()[2:] == [r"  E: \x1b[2J[red]"]
 
 
 def test_the_first_failure_by_itself(tmp_path: Path) -> None:

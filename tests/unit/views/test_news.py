@@ -38,11 +38,11 @@ def told() -> list[str]:
 def test_the_story_in_sentences() -> None:
     """Ends, stops, failures, losses and the interruption are told; the rest is silent."""
     assert told() == [
-        "trial 1 failed: ValueError: no such unit",
+        "trial 1 failed: ValueError: no such unit  lr=0.2  units=64  shape=()",
         "trial 0 completed: 0.625 (best so far)  lr=0.1  units=32  shape=(3, (4, 5))  [2.00 s]",
         "trial 2 stopped: 0.1 at step 1 is below the median 0.55 of 1 trial",
         "worker w1 lost: killed by signal 9 (SIGKILL); trial 3 will run again",
-        "trial 3 completed: 0.875 (best so far)  lr=0.4  units=16  shape=(2,)  [3.00 s]",
+        "trial 3 completed: 0.875 (best so far)  lr=0.4  units=16  shape=(2,)  [budget 3, 3.00 s]",
         "All 6 configurations were tried.",
         "the optimizer failed: RuntimeError: no more ideas",
         "the workers failed: RuntimeError: no more ideas",
@@ -87,6 +87,26 @@ def test_who_is_told_to_leave_at_the_last_rung_has_completed() -> None:
     assert sentence(end, summary) == "trial 0 completed: 0.5 (best so far)  x=1  [3.00 s]"
 
 
+def test_what_a_promoted_trial_had_completed_is_told() -> None:
+    """Though its next run has begun before the display was drawn; an older one is not."""
+    summary = Summary()
+    end = TrialFinished(at=2.0, trial=0, attempt=0, value=0.5)
+    for event in (
+        ExperimentStarted(at=0.0, config={"direction": "max"}),
+        Suggested(at=0.0, trial=0, hparams={"x": 1}, budget=1),
+        WorkerJoined(at=0.0, worker="w"),
+        TrialStarted(at=0.0, trial=0, attempt=0, worker="w"),
+        end,
+        Suggested(at=2.0, trial=0, hparams={"x": 1}, budget=3),
+        TrialStarted(at=2.0, trial=0, attempt=1, worker="w"),
+    ):
+        summary.apply(event)
+    told = "trial 0 completed: 0.5 (best so far)  x=1  [budget 1, 2.00 s]"
+    assert sentence(end, summary) == told
+    summary.apply(TrialFinished(at=3.0, trial=0, attempt=1, value=0.75))
+    assert sentence(end, summary) is None
+
+
 def test_the_end_of_a_run_loses_no_workers() -> None:
     """Workers that go when the run is over, or was interrupted, are not lost."""
     summary = Summary()
@@ -104,7 +124,9 @@ def test_users_text_stays_text() -> None:
             evil = TrialError(type="E", message="a\nb\x1b[31m[bold]")
             event = dataclasses.replace(event, error=evil)  # noqa: PLW2901
             summary.apply(event)
-            assert sentence(event, summary) == r"trial 1 failed: E: a b\x1b[31m[bold]"
+            assert sentence(event, summary) == (
+                r"trial 1 failed: E: a b\x1b[31m[bold]  lr=0.2  units=64  shape=()"
+            )
             return
         summary.apply(event)
     pytest.fail("the story has a failure")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import subprocess
@@ -160,7 +161,7 @@ def test_lines_tell_the_story(tmp_path: Path) -> None:
     text = stream.getvalue()
     assert text.splitlines()[:4] == [
         f"story: randomsearch, 6 trials, maximising accuracy; run folder {tmp_path}",
-        "   0:01  trial 1 failed: ValueError: no such unit",
+        "   0:01  trial 1 failed: ValueError: no such unit  lr=0.2  units=64  shape=()",
         "   0:02  trial 0 completed: 0.625 (best so far)"
         "  lr=0.1  units=32  shape=(3, (4, 5))  [2.00 s]",
         "   0:03  trial 2 stopped: 0.1 at step 1 is below the median 0.55 of 1 trial",
@@ -295,6 +296,64 @@ def test_the_block_before_the_first_trial() -> None:
     assert rows[2:5] == ["   best  none yet", " trials  0 running", "workers  starting"]
 
 
+def test_who_waits_for_workers_is_told() -> None:
+    """Workers started by hand have not joined yet; of those that are gone none is here."""
+    begun, *rest = story()
+    assert isinstance(begun, ExperimentStarted)
+    begun = dataclasses.replace(begun, config={**begun.config, "engine": "manual"})
+    stream = Terminal()
+    play(block(stream, color_system=None), [begun])
+    assert screen(stream.getvalue())[4] == "workers  none has joined yet"
+    gone = [event for event in rest if isinstance(event, WorkerJoined)]
+    lost = [WorkerLost(at=2.0, worker=event.worker, reason="gone") for event in gone]
+    stream = Terminal()
+    play(block(stream, color_system=None), [begun, *gone, *lost], group=1 + 2 * len(gone))
+    assert screen(stream.getvalue())[4] == f"workers  none is here, {len(lost)} lost"
+
+
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+    """The logger of maggy where the user has set up no logging."""
+    logger = logging.getLogger("maggy")
+    monkeypatch.setattr(logger, "hasHandlers", lambda: False)  # without pytest's own
+    return logger
+
+
+def test_warnings_stay_above_the_block(unheard: logging.Logger) -> None:
+    """What maggy warns of is not erased by the next drawing, and tears nothing."""
+    stream = Terminal()
+    display = block(stream, color_system=None)
+    play(display, story()[:8])
+    summary = Summary()
+    summary.apply(story()[0])
+    logging.getLogger("maggy.engines").warning("nobody is there\nnor was")
+    display.update(summary, [], 1.01)
+    display.update(summary, [], 9.0)
+    unheard.warning("the end")
+    display.close(summary)
+    rows = screen(stream.getvalue())
+    assert rows[:3] == ["warning  nobody is there", "warning  nor was", "warning  the end"]
+    assert rows[3].startswith("story not finished")
+
+
+def test_a_closed_display_leaves_the_logger_alone(unheard: logging.Logger) -> None:
+    """Warnings take their usual way before and after."""
+    before = list(unheard.handlers)
+    display = block(Terminal())
+    assert len(unheard.handlers) == len(before) + 1
+    display.close(Summary())
+    assert unheard.handlers == before
+
+
+def test_where_logging_is_set_up_warnings_take_their_usual_way() -> None:
+    """The user's handlers get them, here those of pytest, and nothing is shown twice."""
+    stream = Terminal()
+    display = block(stream)
+    logging.getLogger("maggy.engines").warning("nobody is there")
+    display.close(Summary())
+    assert "nobody" not in stream.getvalue()
+
+
 def test_a_search_of_the_whole_space_has_no_bar() -> None:
     """Where nobody knows the number of trials, those that ended are counted."""
     stream = Terminal()
@@ -339,7 +398,7 @@ def test_the_block_gives_way_to_the_summary() -> None:
     display = block(stream, color_system=None)
     display.close(play(display, story()))
     rows = screen(stream.getvalue())
-    assert rows[0] == "story interrupted after 6.50 s: The run was interrupted."
+    assert rows[0] == "story interrupted after 6.50 s"
     assert rows[1] == "   best  0.875  trial 3  lr=0.4  units=16  shape=(2,)"
     assert not any("━" in row for row in rows)
     assert "  ValueError: no such unit" in rows
@@ -365,7 +424,7 @@ def test_notes_stand_above_the_block_for_good() -> None:
         "   note  The grid has 6 points.",
         "   note  A second note with [brackets]",
         "         that is too long for a line.",
-        "noted interrupted after 6.50 s: The run",
+        "noted interrupted after 6.50 s",
     ]
     assert stream.getvalue().count("The grid") == 1
 

@@ -99,7 +99,14 @@ def test_a_result_is_a_moment() -> None:
         summary.apply(event)
     assert result.trials[0].curve == ([0], [0.5])
     assert result.trials[0].status == "running"
+    assert result.trials[0].duration == 0.5  # so far
     assert result.outcome == "running"
+
+
+def test_a_key_that_does_not_exist_is_refused_with_a_hint() -> None:
+    """Who writes another name is told the right one."""
+    with pytest.raises(KeyError, match=r"no 'best_value'\. Did you mean 'best_val'"):
+        Result(fold(story()))["best_value"]
 
 
 def test_a_result_can_be_pickled(tmp_path: Path) -> None:

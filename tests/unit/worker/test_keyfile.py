@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_file_that_others_read_is_refused(tmp_path: Path, mode: int) -> None:
     write_key(path, Token.new())
     path.chmod(mode)
     with pytest.raises(ConfigError, match="chmod 600"):
+        read_key(path)
+
+
+def test_a_file_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it could have the worker run anything."""
+    path = tmp_path / "key"
+    write_key(path, Token.new())
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(ConfigError, match=rf"belongs to another user \(number {owner}\)"):
         read_key(path)
 
 

@@ -16,7 +16,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeGuard
 
 from maggy.contracts import MultiFidelityOptimizer
 from maggy.earlystop import resolve_policy
@@ -141,6 +141,8 @@ class OptimizationConfig:
     py_files: Sequence[str | Path] = ()
     space: Searchspace = field(init=False, repr=False)
     """The search space with the constraints in it: what the search uses."""
+    __signature__: ClassVar[inspect.Signature]
+    """What ``help`` and notebooks show: the options, not what ``__new__`` takes."""
 
     def __new__(cls, *args: object, **options: object) -> Self:
         """Refuse options that do not exist, with the name that may have been meant."""
@@ -304,6 +306,11 @@ class OptimizationConfig:
                 f"its arguments in the training function."
             )
             raise ConfigError(msg)
+
+
+OptimizationConfig.__signature__ = inspect.Signature(
+    list(inspect.signature(OptimizationConfig.__init__).parameters.values())[1:]  # without self
+)
 
 
 def address(text: str) -> tuple[str, int]:

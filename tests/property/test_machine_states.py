@@ -535,7 +535,7 @@ def test_planted_bugs_are_caught(bug: Any) -> None:
         make = bug
 
     lenient = settings(
-        max_examples=400,
+        max_examples=3000,
         stateful_step_count=40,
         deadline=None,
         report_multiple_bugs=False,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,23 @@ def test_the_documented_defaults() -> None:
     assert str(made.folder) == "maggy-runs"
     assert isinstance(made.build_policy(), MedianRule)
     assert isinstance(made.build_optimizer(), Auto)
+
+
+def test_help_shows_the_options() -> None:
+    """Notebooks and editors offer every option by its name, and nothing else."""
+    shown = inspect.signature(OptimizationConfig).parameters
+    assert list(shown) == [f.name for f in dataclasses.fields(OptimizationConfig) if f.init]
+    assert shown["direction"].default == "max"
+
+
+def test_options_have_names() -> None:
+    """Who gives them by position is told to name them; copies are made as ever."""
+    build: Any = OptimizationConfig
+    with pytest.raises(ConfigError, match="write every option with its name"):
+        build(4)
+    made = config()
+    assert copy.copy(made).num_trials == 4
+    assert dataclasses.replace(made, num_trials=5).num_trials == 5
 
 
 @pytest.mark.parametrize(

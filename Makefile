@@ -37,7 +37,7 @@ format: .venv/.ready-dev   # Put the code in its format.
 bench: .venv/.ready-bench  # Measure everything, beside peers that it installs (2 GB).
 	@for name in startup throughput memory core_speed server_load data_sets async_vs_bsp \
 	  simulator_speed curve_policy tpe_speed gp_speed gp_latency gp_idle quality warm_start asha_peers \
-	  multi_fidelity engines spark_engine peers; do \
+	  multi_fidelity engines spark_engine spark_bsp peers; do \
 	  $(BIN)/python bench/$$name.py $(ARGS) || exit 1; echo; done
 
 peers: .venv/.ready-bench  # The table of docs/benchmarks.md alone, beside the same peers.

@@ -116,8 +116,9 @@ def start_spark(spark_environment: dict[str, str]) -> Iterator[Callable[..., Any
         return builder.getOrCreate()
 
     yield start
-    if SparkContext._active_spark_context is not None:
-        SparkContext._active_spark_context.stop()
+    session: Any = SparkSession._instantiatedSession  # also the one behind a remote session
+    if session is not None:
+        session.stop()
     gateway: Any = SparkContext._gateway
     if gateway is not None:
         gateway.shutdown()

@@ -99,7 +99,7 @@ class Search:
         self._core.advise(InlineAdvisor(optimizer, config.space, seed, self._clock))
         described = {
             **config.describe(),
-            **describe_optimizer(optimizer, warm),
+            **describe_optimizer(optimizer, warm, given=config.optimizer),
             "seed": seed,
             "num_workers": workers,
         }

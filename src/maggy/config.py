@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import inspect
 import math
-import os
 import re
 import reprlib
 from collections.abc import Mapping
@@ -35,12 +34,9 @@ if TYPE_CHECKING:
     from maggy.contracts import Optimizer, StoppingPolicy
     from maggy.trial import Json
 
-__all__ = ["ENGINES", "INSIDE_A_WORKER", "OptimizationConfig", "address", "inside_a_worker"]
+__all__ = ["ENGINES", "OptimizationConfig", "address"]
 
 ENGINES = ("local", "inline", "spark", "ray", "manual")
-INSIDE_A_WORKER = "MAGGY_WORKER"
-"""Set in the environment of every worker, so that a search inside a trial uses one worker."""
-
 _WHOLE_SPACE = ("gridsearch",)
 _NAME_LENGTH = 200
 _NUMBERS = (
@@ -98,7 +94,8 @@ class OptimizationConfig:
             results, one or a list; see ``docs/warm-start.md``.  Becomes a tuple of folders.
         quiet: Show nothing.
         listen: ``"HOST:PORT"`` on which workers on other machines reach this process; ``":PORT"``
-            fixes the port alone.  None: what the engine finds, on any free port.
+            fixes the port alone.  None: what the engine finds, on any free port.  Where trials run
+            on this machine, this, ``tls`` and ``py_files`` are not used, and a note says so.
         tls: Whether connections from workers on other machines are encrypted; None: unless only
             this machine can reach them.
         checkpoint_dir: A folder for checkpoints under one path on all machines; None: workers on
@@ -325,11 +322,6 @@ def address(text: str) -> tuple[str, int]:
         return host.strip("[]"), int(port)
     msg = f'an address must be "HOST:PORT" such as "10.0.0.5:7777", but got {text!r}.'
     raise ConfigError(msg)
-
-
-def inside_a_worker() -> bool:
-    """Whether this process runs a trial: a search inside a trial gets one worker."""
-    return bool(os.environ.get(INSIDE_A_WORKER))
 
 
 def _describe(option: object) -> str:

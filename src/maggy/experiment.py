@@ -104,7 +104,7 @@ def lagom(train_fn: Callable[..., Any], config: OptimizationConfig) -> Result:
     notes = [*choices.place.remarks(), *engine.notes]
     described = {
         **config.describe(),
-        **describe_optimizer(optimizer, warm, notes),
+        **describe_optimizer(optimizer, warm, notes, given=config.optimizer),
         **choices.describe(),
         "train_fn": callable_name(train_fn),
     }

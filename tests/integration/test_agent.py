@@ -776,7 +776,32 @@ def test_without_any_driver_it_gives_up(tmp_path: Path, monkeypatch: pytest.Monk
     said: list[str] = []
     with pytest.raises(WireError, match=r"no driver could be reached for 0\.3 s"):
         run_agent(told, patience=0.3, tell=said.append)
-    assert said[0].startswith("waiting for the driver: ")
+    assert said == [f"waiting for the driver: connection refused at 127.0.0.1:{port}"]
+
+
+def test_a_key_that_the_driver_does_not_take_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once while it is tried again, and at the end with what to do."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+        threads.submit(_turn_away, listener)
+        port = listener.getsockname()[1]
+        told = {"host": "127.0.0.1", "port": port, "token": Token.new().text(), "slot": "s"}
+        reason = f"the driver at 127.0.0.1:{port} does not accept this key"
+        with pytest.raises(WireError, match=f"^{reason}: copy the run's key file again"):
+            run_agent(told, patience=0.8, tell=said.append)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert said == [f"waiting for the driver: {reason}"]
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Be the driver of another run."""
+    with contextlib.suppress(OSError):
+        while True:
+            with listener.accept()[0] as sock, contextlib.suppress(WireError, ConnectionError):
+                Peer(sock, Token.new().key)
 
 
 @pytest.mark.parametrize("change", [{"token": "nonsense"}, {"port": "x"}, {"slot": None}])

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from maggy import OptimizationConfig, Searchspace, experiment
+from maggy.errors import ExperimentFailed
 from maggy.events import WorkerJoined, WorkerLost
 from maggy.store.folder import open_run
 from maggy.store.sqlite import SqliteLog
@@ -23,7 +25,6 @@ from maggy.worker.keyfile import key_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from maggy.events import Event
     from maggy.views.result import Result
@@ -152,7 +153,8 @@ def test_workers_come_late_and_leave_early(tmp_path: Path) -> None:
     assert [trial.status for trial in result.trials] == ["completed"] * 6
     happened = events(result)
     assert len([event for event in happened if isinstance(event, WorkerJoined)]) >= 2
-    assert [type(event) for event in happened].count(WorkerLost) == 1
+    lost = [event for event in happened if isinstance(event, WorkerLost)]
+    assert [event.reason for event in lost] == ["it was told to leave"]
 
 
 def test_a_killed_agent_takes_its_trial_with_it(tmp_path: Path) -> None:
@@ -229,6 +231,58 @@ def test_a_worker_that_cannot_load_the_function_leaves_the_others_alone(tmp_path
         good.communicate(timeout=30)
     assert good.returncode == 0
     assert [trial.status for trial in result.trials] == ["completed"] * 3
+
+
+def test_the_only_worker_that_cannot_load_the_function_is_told(tmp_path: Path) -> None:
+    """The search fails and so does the worker, each with the reason."""
+    port = free_port()
+    train = NotEverywhere(str(tmp_path))
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(search, train, tmp_path / "runs", port)
+        wait_until(key_path("127.0.0.1", port).exists)
+        bad = start_worker(port, NO_NUMPY="1")
+        _, said = bad.communicate(timeout=30)
+        with pytest.raises(ExperimentFailed, match="there is no numpy"):
+            running.result(30)
+    assert bad.returncode == 1
+    assert "the training function cannot be loaded here: ImportError: there is no numpy" in said
+
+
+DRIVER = """
+import sys
+from maggy import OptimizationConfig, Searchspace, experiment
+
+config = OptimizationConfig(
+    num_trials=2, searchspace=Searchspace(x=("DOUBLE", [0.0, 1.0])), engine="manual",
+    listen=sys.argv[1], folder=sys.argv[2],
+)
+experiment.lagom(lambda x: x, config)
+"""
+
+
+def test_a_driver_that_is_told_to_end_says_goodbye(tmp_path: Path) -> None:
+    """SIGTERM, with which Slurm ends jobs, is as Ctrl-C: the key goes, and how to load is told."""
+    port = free_port()
+    key = key_path("127.0.0.1", port)
+    command = [sys.executable, "-c", DRIVER, f"127.0.0.1:{port}", str(tmp_path)]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: key.exists() and signal.SIGTERM in caught(driver.pid))
+        driver.send_signal(signal.SIGTERM)
+        _, said = driver.communicate(timeout=30)
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert "ExperimentInterrupted" in said
+    assert "experiment.load(" in said
+    assert not key.exists()
+
+
+def caught(pid: int) -> set[int]:
+    """The signals that a process has handlers for."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
 def test_without_any_worker_the_time_limit_ends_the_run(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ import maggy
 from maggy.errors import ConfigError, TransitionError
 from maggy.worker import processes
 from maggy.worker.processes import (
+    INSIDE_A_WORKER,
     WorkerProcesses,
+    inside_a_worker,
     python_executable,
     thread_env,
     usable_cores,
@@ -437,3 +439,11 @@ def test_usable_cores(
 def test_usable_cores_here() -> None:
     """On this machine there is at least one core and no more than there are."""
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_a_worker_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the variable that every worker has; a search inside a trial looks at it."""
+    monkeypatch.delenv(INSIDE_A_WORKER, raising=False)
+    assert not inside_a_worker()
+    monkeypatch.setenv(INSIDE_A_WORKER, "1")
+    assert inside_a_worker()

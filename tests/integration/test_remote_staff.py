@@ -25,6 +25,7 @@ from maggy.wire.messages import (
     Fire,
     Hire,
     Leave,
+    Logged,
     Quit,
     Ready,
     Refused,
@@ -632,5 +633,57 @@ def test_an_agent_whose_worker_died_waits_behind_the_others(tmp_path: Path) -> N
         await scene.book.until(1)
         scene.staff.hire("w1")
         assert (await good.expect(Setup, Hire))[1] == Hire(worker="w1")
+
+    play(tmp_path, act)
+
+
+def test_an_agent_where_no_worker_could_be_set_up_hears_why_at_the_end(tmp_path: Path) -> None:
+    """When that is what ended the run, there was nobody to fire its worker; others just leave."""
+    told: list[ToAgent] = []
+
+    async def act(scene: Scene) -> None:
+        scene.staff.hire("w0")
+        bad = await scene.agent("a.1")
+        await bad.expect(Welcome, Setup, Hire)
+        good = await scene.agent("b.1")
+        await good.expect(Welcome)
+        bad.say(SetupFailed(error=TrialError(type="ImportError", message="no numpy")))
+        await scene.book.until(1)
+
+        async def leave() -> None:
+            told.extend([*await bad.expect(Refused), *await good.expect(Leave)])
+            bad.hang_up()
+            good.hang_up()
+
+        scene.tasks.append(asyncio.create_task(leave()))
+
+    play(tmp_path, act)
+    (refused, _) = told
+    assert isinstance(refused, Refused)
+    assert refused.reason == "the training function cannot be loaded here: ImportError: no numpy"
+
+
+def test_an_agent_that_breaks_off_in_a_long_message_has_its_time_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes count as a sign of life, also those of a message that never became whole."""
+    monkeypatch.setattr(module, "_LEAST_SILENCE", 0.6)
+    monkeypatch.setattr(module, "_RETURN", 30.0)
+
+    async def act(scene: Scene) -> None:
+        scene.staff.hire("w0")
+        agent = await scene.agent()
+        await agent.expect(Welcome, Setup, Hire)
+        frames = parcel(Logged(trial=0, attempt=0, text="x" * 100))
+        for place in range(len(frames) - 1):
+            if place % 12 == 0:
+                await asyncio.sleep(0.1)
+            agent.stream.write(frames[place : place + 1])
+        await asyncio.sleep(0.02)
+        agent.hang_up()
+        await asyncio.sleep(0.2)
+        assert scene.book.lines == []
+        await agent.connect()
+        await agent.expect(Welcome)
 
     play(tmp_path, act)

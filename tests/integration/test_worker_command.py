@@ -66,12 +66,27 @@ def test_without_a_key_it_waits_and_says_what_to_do(tmp_path: Path, port: int) -
     assert "Set MAGGY_KEY" in said
 
 
+def test_a_wrong_port_is_told_with_the_drivers_that_there_are(tmp_path: Path, port: int) -> None:
+    """At once, while it waits, and when it gives up."""
+    write_key(key_path("127.0.0.1", 1, {"XDG_STATE_HOME": str(tmp_path)}), Token.new())
+    code, said = _run(tmp_path, "--connect", f"127.0.0.1:{port}", "--retry", "0.5")
+    assert code == 1
+    assert said.count("but there is one for 127.0.0.1:1") == 2
+
+
+def test_what_is_no_key_is_refused_by_the_name_that_users_know(tmp_path: Path, port: int) -> None:
+    """The environment variable is named, and nothing is waited for."""
+    code, said = _run(tmp_path, "--connect", f"127.0.0.1:{port}", MAGGY_KEY="abc")
+    assert code == 1
+    assert "MAGGY_KEY must hold the run's key" in said
+
+
 def test_without_a_driver_it_waits_and_says_so(tmp_path: Path, port: int) -> None:
     """With a key, from the place where drivers write them, and nobody there, it gives up."""
     write_key(key_path("127.0.0.1", port, {"XDG_STATE_HOME": str(tmp_path)}), Token.new())
     code, said = _run(tmp_path, "--connect", f"localhost:{port}", "--retry", "0.5")
     assert code == 1
-    assert "waiting for the driver: " in said
+    assert said.count("waiting for the driver: connection refused at localhost:") == 1
     assert "no driver could be reached for 0.5 s" in said
 
 

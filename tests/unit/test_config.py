@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from maggy import OptimizationConfig, Searchspace
-from maggy.config import INSIDE_A_WORKER, inside_a_worker
 from maggy.contracts import Decision
 from maggy.earlystop import MedianRule, ThresholdRule
 from maggy.errors import ConfigError
@@ -212,11 +211,3 @@ def test_everything_in_the_description_is_json() -> None:
 def test_resources_that_can_be_shared_out(resources: Any) -> None:
     """Whole GPUs, n-th parts of one, whole cores; described as they were given."""
     assert config(resources=resources).describe()["resources"] == resources
-
-
-def test_a_worker_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the variable that the local engine sets for it."""
-    monkeypatch.delenv(INSIDE_A_WORKER, raising=False)
-    assert not inside_a_worker()
-    monkeypatch.setenv(INSIDE_A_WORKER, "1")
-    assert inside_a_worker()

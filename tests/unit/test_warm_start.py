@@ -175,6 +175,24 @@ def test_who_does_not_learn_says_so(old: Result, tmp_path: Path, optimizer: Any)
         assert one.hparams == other.hparams
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "name"),
+    [
+        ("randomsearch", "'randomsearch'"),
+        ("gridsearch", "'gridsearch'"),
+        ("asha", "RandomSearch("),
+    ],
+)
+def test_who_does_not_learn_is_called_as_the_user_does(
+    old: Result, tmp_path: Path, optimizer: str, name: str
+) -> None:
+    """By the word in the config; where only its sampler does not learn, that is told."""
+    warm = config(tmp_path, optimizer=optimizer, warm_start=old, engine=None)
+    told = next(line for line in notes(experiment.ask_tell(warm).result).splitlines()
+                if "does not learn" in line)  # fmt: skip
+    assert told.startswith(name)
+
+
 def test_a_sampler_that_learns_is_told(old: Result, tmp_path: Path) -> None:
     """ASHA hands the earlier run on."""
     warm = config(tmp_path, optimizer=Asha(2, 1, 4, sampler=TPE()), warm_start=old)

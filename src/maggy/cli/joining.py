@@ -16,11 +16,12 @@ import click
 
 from maggy.cli.options import Taught
 from maggy.errors import ConfigError, MaggyError, WireError
-from maggy.wire.token import Token
-from maggy.worker.keyfile import find_key, read_key
+from maggy.worker.keyfile import find_key, other_drivers, parse_key, read_key
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from maggy.wire.token import Token
 
 __all__ = ["worker"]
 
@@ -129,7 +130,7 @@ class _Key:
     def wait(self, retry: float) -> Token:
         """The token, for whose file a driver that is not there yet is given time, seconds."""
         if self._given:
-            return Token.parse(self._given)
+            return parse_key(self._given, "MAGGY_KEY")
         deadline = time.monotonic() + retry
         waiting = False
         while True:
@@ -137,7 +138,9 @@ class _Key:
             if path.exists() or time.monotonic() > deadline:
                 return read_key(path)
             if not waiting:
-                _say(f"waiting for the driver: there is no key file {path} yet")
+                others = other_drivers(path)
+                hint = f", but {others}" if others else ""
+                _say(f"waiting for the driver: there is no key file {path} yet{hint}")
                 waiting = True
             time.sleep(_LOOK)
 

@@ -95,7 +95,6 @@ class _Agent:
     worker: str | None = None
     set_up: bool = False
     leaving: bool = False
-    heard_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
 
 
@@ -200,7 +199,10 @@ class RemoteStaff:
         self._stop_waiting()
         try:
             for agent in self._agents.values():
-                self._say(agent, Leave(reason=_OVER))
+                if agent.unfit and agent.connected:
+                    self._send_away(agent)
+                else:
+                    self._say(agent, Leave(reason=_OVER))
             if self._agents:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._empty.wait(), _LEAVE)
@@ -280,7 +282,6 @@ class RemoteStaff:
         if agent.timer is not None:
             agent.timer.cancel()
         agent.incarnation, agent.connected, agent.vanished = hello.incarnation, True, ""
-        agent.heard_at = self._aio.time()
         self._aio.call_soon(self._guard, self._match)
         return b"".join([self._welcome(agent.link), *missed])
 
@@ -301,7 +302,6 @@ class RemoteStaff:
         agent = self._agents.get(name)
         if agent is None:
             return
-        agent.heard_at = self._aio.time()
         if isinstance(message, Ack):
             agent.link.acknowledged(message.received)
             self._server.send(name, Ack(received=agent.link.received))
@@ -321,7 +321,7 @@ class RemoteStaff:
         if agent is None:
             return
         agent.connected = False
-        left = self._limit - (self._aio.time() - agent.heard_at)
+        left = self._limit - self._server.silence(name)
         if agent.leaving or agent.vanished or left <= 0:
             self._give_up(agent, agent.vanished or reason)
         else:
@@ -381,10 +381,10 @@ class RemoteStaff:
 
     def _send_away(self, agent: _Agent) -> None:
         """Tell an agent why no worker can be had from it; another one may come in its place."""
-        agent.vanished = f"no worker can be set up there: {agent.unfit}"
-        reason = f"No worker can be set up on its machine: {agent.unfit}"
+        agent.vanished = f"the training function cannot be loaded there: {agent.unfit}"
+        reason = f"the training function cannot be loaded here: {agent.unfit}"
         self._server.post(agent.name, parcel(Refused(reason=reason)))
-        self._server.disconnect(agent.name, "no worker can be set up there")
+        self._server.disconnect(agent.name, "the training function cannot be loaded there")
 
     def _await_company(self) -> None:
         """Say after a while that nobody is there, unless somebody comes."""

@@ -1,4 +1,4 @@
-"""Ctrl-C as a message instead of an exception in the middle of anything."""
+"""Ctrl-C and SIGTERM as a message instead of an end in the middle of anything."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ __all__ = ["interrupts"]
 
 @contextlib.contextmanager
 def interrupts(deliver: Callable[[], None], *, heeded: Callable[[], bool]) -> Iterator[None]:
-    """Call ``deliver`` for each SIGINT until the block ends.
+    """Call ``deliver`` for each SIGINT and SIGTERM until the block ends.
 
-    Outside the main thread Python delivers no signals, so nothing is changed there.
+    A SIGTERM that would not just end this process, since somebody handles or ignores it, stays
+    as it is.  Outside the main thread Python delivers no signals, so nothing is changed there.
 
     Args:
         deliver: Asks for the end; called between any two instructions of the main thread.
-        heeded: Asked at the end of a block that a SIGINT came to: whether it changed anything.
+        heeded: Asked at the end of a block that a signal came to: whether it changed anything.
 
     Raises:
         KeyboardInterrupt: It came too late to be heeded; the block's work is done.
@@ -37,10 +38,12 @@ def interrupts(deliver: Callable[[], None], *, heeded: Callable[[], bool]) -> It
         came.set()
         deliver()
 
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
+    with contextlib.ExitStack() as restoring:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.getsignal(number)
+            if number == signal.SIGINT or previous is signal.SIG_DFL:
+                restoring.callback(signal.signal, number, previous)
+                signal.signal(number, handle)
         yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
     if came.is_set() and not heeded():
         raise KeyboardInterrupt

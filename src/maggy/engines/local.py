@@ -8,7 +8,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maggy.config import INSIDE_A_WORKER
 from maggy.engines.direct import DirectStaff
 from maggy.engines.interrupts import interrupts
 from maggy.engines.resources import Shares
@@ -128,7 +127,6 @@ class _Subprocesses:
                 if threads is None
                 else thread_env(threads, 1, {})  # asked for by name: it outranks the environment
             ),
-            INSIDE_A_WORKER: "1",
         }
         self._shares = Shares(job.allotment)
         self._left = left

@@ -104,7 +104,11 @@ def _first(config: OptimizationConfig, workers: int) -> int:
 
 
 def describe_optimizer(
-    optimizer: Optimizer, warm: WarmStart | None = None, notes: Sequence[str] = ()
+    optimizer: Optimizer,
+    warm: WarmStart | None = None,
+    notes: Sequence[str] = (),
+    *,
+    given: object = None,
 ) -> Mapping[str, Json]:
     """For the log: what this started optimizer says of the search, and how it uses budgets.
 
@@ -114,9 +118,12 @@ def describe_optimizer(
         optimizer: Started.
         warm: What it was told of earlier runs, if there are any.
         notes: Further sentences about the run.
+        given: What the config calls the optimizer.
     """
     own, warm = getattr(optimizer, "notes", ()), warm or WarmStart()
-    told: dict[str, Json] = {"notes": [*own, *warm.notes, *_unused(optimizer, warm), *notes]}
+    told: dict[str, Json] = {
+        "notes": [*own, *warm.notes, *_unused(optimizer, warm, given), *notes]
+    }
     if warm.runs:
         told["earlier"] = warm.evidence
     if isinstance(optimizer, MultiFidelityOptimizer):
@@ -124,9 +131,10 @@ def describe_optimizer(
     return told
 
 
-def _unused(optimizer: Optimizer, warm: WarmStart) -> Sequence[str]:
+def _unused(optimizer: Optimizer, warm: WarmStart, given: object) -> Sequence[str]:
     """A sentence if nothing that earlier runs found can change the search."""
     sampler = getattr(optimizer, "sampler", optimizer)
     if not warm.runs or getattr(sampler, "learns", True):
         return ()
-    return (f"{sampler!r} does not learn, so the warm start changes nothing: use 'gp' or 'tpe'.",)
+    who = given if isinstance(given, str) and sampler is optimizer else sampler
+    return (f"{who!r} does not learn, so the warm start changes nothing: use 'gp' or 'tpe'.",)

@@ -6,11 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maggy.config import inside_a_worker
 from maggy.engines.inline import InlineEngine
 from maggy.engines.local import LocalEngine
 from maggy.engines.resources import Allotment, allot
-from maggy.worker.processes import usable_cores
+from maggy.worker.processes import inside_a_worker, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +102,28 @@ def _here(name: str, config: OptimizationConfig) -> Place:
     default = 1 if inside_a_worker() else allotment.limit or cores
     workers = allotment.workers(config.num_workers, default)
     if name == "inline":  # nothing is hidden from this process
-        return Place(engine=name, workers=1, allotment=Allotment(asked=allotment.asked))
-    return Place(engine=name, workers=_at_most(workers, config.num_trials), allotment=allotment)
+        workers, allotment = 1, Allotment(asked=allotment.asked)
+    workers = _at_most(workers, config.num_trials)
+    notes = _unneeded(name, config)
+    return Place(engine=name, workers=workers, allotment=allotment, notes=notes)
+
+
+def _unneeded(name: str, config: OptimizationConfig) -> tuple[str, ...]:
+    """A note if the config says what only workers elsewhere need: another engine may use it."""
+    given = {
+        "listen": config.listen is not None,
+        "tls": config.tls is not None,
+        "py_files": bool(config.py_files),
+    }
+    options = [f"`{option}`" for option, there in given.items() if there]
+    if not options:
+        return ()
+    *others, last = options
+    what = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    return (
+        f"{what} not used: engine={name!r} runs all trials on this machine; for workers elsewhere "
+        "set `engine` to 'manual', 'spark' or 'ray'",
+    )
 
 
 def _launcher(name: str, config: OptimizationConfig) -> Launcher:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple
@@ -209,6 +210,16 @@ class Server:
         if connection is not None:
             connection.close(reason)
 
+    def silence(self, worker: str) -> float:
+        """Seconds since the last bytes of a peer; infinite if it is gone.
+
+        Within its ``on_gone`` this tells of the connection that has ended.
+        """
+        connection = self._workers.get(worker)
+        if connection is None:
+            return math.inf
+        return asyncio.get_running_loop().time() - connection.heard_at
+
     async def close(self) -> None:
         """Stop listening, let out what was sent (for a second at most), and close everything."""
         self._closing = True
@@ -317,10 +328,10 @@ class Server:
             self._callbacks.tell(callback, connection.worker, message)
 
     def _depart(self, connection: Connection, worker: str, reason: str) -> None:
-        if self._workers.get(worker) is connection:
-            del self._workers[worker]
         if not self._closing:
             self._callbacks.call(self._callbacks.gone, worker, reason)
+        if self._workers.get(worker) is connection:
+            del self._workers[worker]
 
     def _watch(self) -> None:
         if self._limits.silence is not None:

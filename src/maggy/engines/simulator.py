@@ -97,7 +97,7 @@ def simulate(
     optimizer.start(search_context(config, workers, seed, earlier=warm.runs))
     described = {
         **config.describe(),
-        **describe_optimizer(optimizer, warm),
+        **describe_optimizer(optimizer, warm, given=config.optimizer),
         "engine": "simulator",
         "num_workers": workers,
         "seed": seed,

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from maggy.worker.agent import run_agent
-from maggy.worker.processes import thread_env
+from maggy.worker.processes import INSIDE_A_WORKER, thread_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["environment", "given", "serve"]
 
-_INSIDE = "MAGGY_WORKER"
-"""``maggy.config.INSIDE_A_WORKER``, whose module needs what executors may not have."""
 _CUDA, _HIP = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 
 
@@ -57,7 +55,7 @@ def environment(threads: int, gpus: Sequence[str], environ: Mapping[str, str]) -
             sees the GPUs that this process sees.
         environ: This process's environment.
     """
-    shares = {**thread_env(threads, 1, {}), _INSIDE: "1"}
+    shares = {**thread_env(threads, 1, {}), INSIDE_A_WORKER: "1"}
     if not gpus:
         return shares
     names = [name for name in (_CUDA, _HIP) if name in environ] or [_CUDA]

@@ -103,13 +103,13 @@ def choose(context: SearchContext) -> tuple[Optimizer, str]:
         return _sobol(f"a model learns nothing from {trials} trials")
     if not context.earlier and trials <= workers:
         return _sobol(f"{workers} workers start all {trials} trials at once")
-    return _gaussian_process(f"it needs the fewest trials, and {trials} of them keep it fast")
+    return _gaussian_process(f"it needs the fewest trials, and with {trials} it is fast")
 
 
 def _sobol(reason: str) -> tuple[Optimizer, str]:
     from maggy.optimizer.random_search import RandomSearch
 
-    return RandomSearch(sampling="sobol"), f"auto chose random search: {reason}."
+    return RandomSearch(sampling="sobol"), f"auto chose evenly spread points (Sobol): {reason}."
 
 
 def _gaussian_process(reason: str) -> tuple[Optimizer, str]:

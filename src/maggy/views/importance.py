@@ -186,7 +186,8 @@ def tight_bounds(
     """The ends of numeric ranges where the best trial and half of the best tenth (5 at least) are.
 
     Near an end is the outer tenth of the range, in the logarithm if it has one; of whole numbers
-    and lists, the last value at least.  Ranges of under 4 values are left out.
+    and lists, the last value at least.  Ranges of under 4 values are left out, and so are ends at
+    exactly 0: mostly there is nothing beyond, as with a probability or a weight.
     """
     ended = _best_first(trials, direction)
     best = ended[: max(5, len(ended) // 10)]
@@ -202,7 +203,7 @@ def tight_bounds(
         ):
             edge = max(_EDGE, 1.01 * _half_cell(kind, bound))
             near = sum(distance <= edge for distance in distances)
-            if distances[0] <= edge and near >= _EDGE_MAJORITY * len(best):
+            if bound != 0 and distances[0] <= edge and near >= _EDGE_MAJORITY * len(best):
                 found.append(
                     TightBound(name=name, end=end, bound=bound, near=near, best=len(best))
                 )

@@ -143,6 +143,14 @@ class Result(dict[str, Any]):
         msg = f"a result has no {key!r}. {did_you_mean(key, self)}"
         raise KeyError(msg)
 
+    if not TYPE_CHECKING:  # where a misspelt attribute shall stay an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Refuse an attribute that no result has; what is an entry is told."""
+            msg = f"a result has no attribute {name!r}"
+            msg += f": write result[{name!r}]." if name in self else "."
+            raise AttributeError(msg, name=name, obj=self)
+
     def __repr__(self) -> str:
         counts = [count(self["num_trials"], "trial")]
         counts += [f"{self['early_stopped']} stopped early"] if self["early_stopped"] else []

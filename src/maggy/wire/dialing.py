@@ -85,7 +85,7 @@ def check_pin(certificate: bytes | None, pin: bytes) -> None:
     if certificate is None or not hmac.compare_digest(fingerprint(certificate), pin):
         msg = (
             "whoever listens there does not have this run's certificate; check host, port and "
-            "token. Another run may have taken the port, or somebody listens in between."
+            "key. Another run may have taken the port, or somebody listens in between."
         )
         raise WireError(msg)
 

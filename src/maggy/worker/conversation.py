@@ -18,6 +18,7 @@ from maggy.wire.framing import JSON
 from maggy.wire.handshake import introduce
 from maggy.wire.link import Link, parcel
 from maggy.wire.messages import Ack, Refused, Setup, Welcome, decode_to_agent
+from maggy.worker.stream import KeyNotTaken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,7 +61,7 @@ class Conversation:
         take: Called with each numbered message, once and in order; must not block.
         silent: Called when the driver was not heard for the limit that it set: by then it has
             given this agent up as well.
-        tell: Called with one line whenever the connection changes.
+        tell: Called with one line whenever the connection changes, or why there is none.
         patience: Seconds to go on trying, at first and after ``silent``.
     """
 
@@ -91,6 +92,7 @@ class Conversation:
         self._doubted = asyncio.Event()  # the connection: another one may do better
         self._spare: Stream | None = None  # that one
         self._acknowledged = asyncio.Event()
+        self._said = ""
 
     @property
     def silence_limit(self) -> float:
@@ -155,14 +157,19 @@ class Conversation:
             self._say(trouble)
             if self._silence() > self._limit():
                 if self._welcome is None:
-                    msg = (
-                        f"no driver could be reached for {self._patience:g} s: "
-                        f"{_clause(trouble)}. Check host and port, and that the search runs."
-                    )
-                    raise WireError(msg) from trouble
+                    raise WireError(self._hopeless(trouble)) from trouble
                 return End.SILENT
             pause = _FIRST_PAUSE if self._connections > before else min(2 * pause, _LONGEST_PAUSE)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  spreads agents
+
+    def _hopeless(self, trouble: OSError) -> str:
+        """Why a driver that was never reached will not be, and what to do."""
+        if isinstance(trouble, KeyNotTaken):
+            return f"{_clause(trouble)}: copy the run's key file again."
+        return (
+            f"no driver could be reached for {self._patience:g} s: {_clause(trouble)}. Check host "
+            "and port, and that the search runs."
+        )
 
     async def _one_connection(self) -> End | OSError:
         """Connect, and talk until that connection, and those that replace it, are over; why."""
@@ -350,7 +357,9 @@ class Conversation:
             text = f"waiting for the driver: {_clause(trouble)}"
         else:
             text = f"lost the driver, trying to reach it: {_clause(trouble)}"
-        self._tell(text)
+        if text != self._said:
+            self._said = text
+            self._tell(text)
 
 
 def _message(frame: Frame) -> ToAgent:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from maggy.worker.children import Children
     from maggy.worker.stream import Stream
 
-__all__ = ["Employment", "Order", "Workplace", "settled"]
+__all__ = ["ENDED", "Employment", "Order", "Workplace", "settled"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,9 @@ _LAST_WORDS = 1.0
 
 _LAST_OUTPUT = 1.0
 """Seconds that the output of a trial may take whose worker is gone."""
+
+ENDED = "ended by maggy"
+"""Why a worker is gone, unless there is more to say."""
 
 _KIND = re.compile(rb'\{"t":"(\w+)"')
 _KEPT_HERE = frozenset({b"Hello", b"Heartbeat"})
@@ -155,6 +158,7 @@ class Employment:
         self._place = place
         self._orders: asyncio.Queue[tuple[Order, bytes]] = asyncio.Queue()
         self._fired = asyncio.Event()
+        self._why = ""  # it was fired
         self._running: dict[int, int] = {}  # the attempt of each trial that has no outcome yet
         self._leaving = False
         self._dead = False
@@ -169,8 +173,14 @@ class Employment:
         """
         self._orders.put_nowait((message, payload))
 
-    def fire(self) -> None:
-        """End the worker by force, now or as soon as it is started."""
+    def fire(self, why: str = ENDED) -> None:
+        """End the worker by force, now or as soon as it is started.
+
+        Args:
+            why: For the driver, a clause; that of the first call counts.
+        """
+        if not self._fired.is_set():
+            self._why = why
         self._fired.set()
         self._place.children.kill(self.worker)
 
@@ -180,8 +190,10 @@ class Employment:
         log.unlink(missing_ok=True)
         try:
             reason = await self._work(log)
+            if self._fired.is_set():
+                reason = self._why
         except _Fired:
-            reason = "ended by maggy"
+            reason = self._why
         except OSError as error:
             reason = f"its agent could not serve it: {error.strerror or error}"
         for trial, attempt in self._running.items():

@@ -7,19 +7,23 @@ same machine, or on one that shares the home folder, finds it there by the drive
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maggy.errors import ConfigError
+from maggy.errors import ConfigError, WireError
 from maggy.wire.token import Token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["find_key", "key_path", "read_key", "write_key"]
+__all__ = ["find_key", "key_path", "other_drivers", "parse_key", "read_key", "write_key"]
 
 _LONGEST = 1000
+_NAME = re.compile(r"(.+)-(\d+)\.key")
+_SHOWN = 3
+"""So many drivers are named."""
 
 
 def key_path(host: str, port: int, environ: Mapping[str, str] | None = None) -> Path:
@@ -55,6 +59,16 @@ def find_key(host: str, port: int, environ: Mapping[str, str] | None = None) -> 
     raise ConfigError(msg)
 
 
+def other_drivers(path: Path) -> str:
+    """A clause that names the drivers whose key files lie beside this one; ``""`` if none does."""
+    named = [_NAME.fullmatch(file.name) for file in sorted(path.parent.glob("*.key"))]
+    found = [f"{match[1]}:{match[2]}" for match in named if match and match.string != path.name]
+    if not found or not _NAME.fullmatch(path.name):
+        return ""
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"there is one for {', '.join(found[:_SHOWN])}{more}"
+
+
 def write_key(path: Path, token: Token) -> None:
     """Write a token where only this user can read it, in place of what is there.
 
@@ -82,7 +96,7 @@ def read_key(path: Path) -> Token:
 
     Raises:
         ConfigError: It cannot be read, belongs to somebody else, or others can read it too.
-        WireError: It holds no token.
+        WireError: It holds no key.
     """
     try:
         with path.open("rb") as file:
@@ -102,12 +116,34 @@ def read_key(path: Path) -> Token:
                 raise ConfigError(msg)
             text = file.read(_LONGEST)
     except OSError as error:
+        others = other_drivers(path) if isinstance(error, FileNotFoundError) else ""
         msg = (
-            f"the key file {path} cannot be read: {error.strerror}. Set MAGGY_KEY, or copy the "
-            "file that the driver named to this machine and give it with --key-file."
+            f"the key file {path} cannot be read: {error.strerror}{others and f', but {others}'}. "
+            "Set MAGGY_KEY, or copy the file that the driver named to this machine and give it "
+            "with --key-file."
         )
         raise ConfigError(msg) from error
-    return Token.parse(text.decode("ascii", "replace"))
+    return parse_key(text.decode("ascii", "replace"), f"the key file {path}")
+
+
+def parse_key(text: str, where: str) -> Token:
+    """The token that was given as a run's key.
+
+    Args:
+        text: What was given.
+        where: What held it, for the message.
+
+    Raises:
+        WireError: It is no key; the message does not show it.
+    """
+    try:
+        return Token.parse(text)
+    except WireError:  # which speaks of tokens
+        msg = (
+            f"{where} must hold the run's key, 'maggy1-' and 43 or 86 letters, but holds "
+            f"{len(text.strip())} characters of something else. Copy the driver's key file whole."
+        )
+        raise WireError(msg) from None
 
 
 def _folder(environ: Mapping[str, str] | None) -> Path:

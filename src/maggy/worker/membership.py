@@ -11,7 +11,7 @@ from maggy.errors import WireError
 from maggy.wire.messages import Fire, Hire, Leave, Quit, Run, Setup, Stop
 from maggy.worker.carrier import Carrier
 from maggy.worker.conversation import Conversation, End
-from maggy.worker.employment import Employment, Workplace
+from maggy.worker.employment import ENDED, Employment, Workplace
 from maggy.worker.shared_data import fetch_data
 from maggy.worker.transfers import Transfers
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _IN_ORDER = 3.0
 """Seconds for the last worker to be reaped and its last output to be sent."""
+_LEFT = "it was told to leave"
 
 
 class Membership:
@@ -91,6 +92,8 @@ class Membership:
                 return holding.result()
             if employing.done():
                 await employing  # raises
+            if not told.done():
+                self._fire(why=_LEFT)
             await self._dismiss()
             await self._conversation.close()
             return End.TOLD if told.done() else End.STOPPED
@@ -159,8 +162,8 @@ class Membership:
         self._idle.clear()
         self._hired.put_nowait(employment)
 
-    def _fire(self, *workers: str) -> None:
+    def _fire(self, *workers: str, why: str = ENDED) -> None:
         """End these workers; of none: all."""
         for employment in self._employments:
             if not workers or employment.worker in workers:
-                employment.fire()
+                employment.fire(why)

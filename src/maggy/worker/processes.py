@@ -33,7 +33,18 @@ if TYPE_CHECKING:
 
     from maggy.trial import Json
 
-__all__ = ["OnExit", "WorkerProcesses", "python_executable", "thread_env", "usable_cores"]
+__all__ = [
+    "INSIDE_A_WORKER",
+    "OnExit",
+    "WorkerProcesses",
+    "inside_a_worker",
+    "python_executable",
+    "thread_env",
+    "usable_cores",
+]
+
+INSIDE_A_WORKER = "MAGGY_WORKER"
+"""Set in the environment of every worker, so that a search inside a trial uses one worker."""
 
 _log = logging.getLogger(__name__)
 
@@ -173,7 +184,7 @@ class WorkerProcesses:
                     stdin=subprocess.PIPE,
                     stdout=target,
                     stderr=target,
-                    env={**os.environ, **_import_path(), **env},
+                    env={**os.environ, **_import_path(), INSIDE_A_WORKER: "1", **env},
                     pass_fds=pass_fds,
                     start_new_session=True,
                 )
@@ -242,6 +253,11 @@ def _describe(returncode: int) -> str:
     except ValueError:  # a real-time signal
         return f"killed by signal {-returncode}"
     return f"killed by signal {-returncode} ({number.name}){_SIGNALS.get(number, '')}"
+
+
+def inside_a_worker() -> bool:
+    """Whether this process runs a trial: a search inside a trial gets one worker."""
+    return bool(os.environ.get(INSIDE_A_WORKER))
 
 
 def python_executable() -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
     from maggy.wire.framing import Frame
     from maggy.wire.token import Token
 
-__all__ = ["Stream", "adopt", "reach"]
+__all__ = ["KeyNotTaken", "Stream", "adopt", "reach"]
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 2**16
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
+
+
+class KeyNotTaken(ConnectionResetError):
+    """A driver listens there, and hung up when it had seen the proof of the key."""
 
 
 async def reach(host: str, port: int, token: Token, *, timeout: float) -> Stream:
@@ -38,12 +45,17 @@ async def reach(host: str, port: int, token: Token, *, timeout: float) -> Stream
         timeout: Seconds for all of it.
 
     Raises:
-        WireError: Whoever listens there is not this run's driver, or did not take this token.
-        OSError: Nobody can be reached there in time.
+        WireError: Whoever listens there is not this run's driver.
+        KeyNotTaken: It is a driver that does not take this token.
+        OSError: Nobody can be reached there in time; says where.
     """
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     context = None if token.pin is None else pinned_context()
     async with asyncio.timeout(timeout):
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        try:
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        except OSError as error:
+            raise _plain(error, place) from error
         try:
             sock = writer.get_extra_info("socket")
             keep_alive(sock)
@@ -51,7 +63,7 @@ async def reach(host: str, port: int, token: Token, *, timeout: float) -> Stream
             if token.pin is not None:
                 certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
                 check_pin(certificate, token.pin)
-            await _prove(reader, writer, token.key)
+            await _prove(reader, writer, token.key, place)
         except BaseException:
             writer.transport.abort()
             raise
@@ -75,17 +87,30 @@ async def adopt(sock: socket.socket, *, limit: int) -> Stream:
     return Stream(reader, writer, limit=limit)
 
 
-async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes) -> None:
+async def _prove(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, place: str
+) -> None:
     handshake = WorkerHandshake(key)
     try:
-        writer.write(handshake.answer(await reader.readexactly(GREETING_SIZE)))
-        handshake.verify(await reader.readexactly(PROOF_SIZE))
-    except asyncio.IncompleteReadError as error:
-        msg = (
-            "the driver closed the connection before it proved the key: it belongs to another "
-            "run, or has too many unproven connections."
-        )
+        greeting = await reader.readexactly(GREETING_SIZE)
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        msg = f"the connection to {place} was closed without a word."
         raise ConnectionResetError(msg) from error
+    writer.write(handshake.answer(greeting))
+    try:
+        proof = await reader.readexactly(PROOF_SIZE)
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        msg = f"the driver at {place} does not accept this key."
+        raise KeyNotTaken(msg) from error
+    handshake.verify(proof)
+
+
+def _plain(error: OSError, place: str) -> OSError:
+    """Why nobody was reached, without the address once more for each way there was."""
+    numbers = list(dict.fromkeys(map(int, _NUMBER.findall(str(error)))))
+    reason = ", ".join(map(os.strerror, numbers)) or error.strerror or str(error)
+    text = f"{reason[:1].lower()}{reason[1:]} at {place}"
+    return OSError(numbers[0], text) if numbers else OSError(text)
 
 
 class Stream:

@@ -28,6 +28,31 @@ def test_each_interruption_is_delivered_and_the_handler_put_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_sigterm_is_delivered_as_well() -> None:
+    """It is how clusters and services end a process; afterwards it ends this one again."""
+    came = []
+    with interrupts(lambda: came.append(1), heeded=lambda: True):
+        signal.raise_signal(signal.SIGTERM)
+    assert came == [1]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_somebodys_own_handling_of_sigterm_stays() -> None:
+    """Whoever set a handler, or ignores the signal, knows better."""
+    own: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: own.append(number))
+    try:
+        with interrupts(lambda: own.append(-1), heeded=lambda: True):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert own == [signal.SIGTERM] * 2
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with interrupts(lambda: own.append(-1), heeded=lambda: True):
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_an_interruption_that_changed_nothing_is_raised_at_the_end() -> None:
     """Whoever presses Ctrl-C wants the program to stop, even if this block was done."""
     before = signal.getsignal(signal.SIGINT)

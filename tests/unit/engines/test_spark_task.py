@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from maggy.config import INSIDE_A_WORKER
 from maggy.engines import spark_task
 from maggy.engines.spark_task import environment, serve
-from maggy.worker.processes import thread_env
+from maggy.worker.processes import INSIDE_A_WORKER, thread_env
 
 THREADS = {**thread_env(4, 1, {}), INSIDE_A_WORKER: "1"}
 

@@ -37,7 +37,7 @@ WIDE = Searchspace(**{f"x{i}": Double(0.0, 1.0) for i in range(101)})
 @pytest.mark.parametrize(
     ("space", "trials", "workers", "kind", "reason"),
     [
-        (NUMERIC, 100, 4, GP, "it needs the fewest trials"),
+        (NUMERIC, 100, 4, GP, "it needs the fewest trials, and with 100 it is fast"),
         (NUMERIC, 500, 4, GP, "it needs the fewest trials"),
         (NUMERIC, 501, 4, Relay, "the Gaussian process for 100 trials, then TPE"),
         (NUMERIC, None, 4, Relay, "the second does not slow down"),
@@ -47,7 +47,13 @@ WIDE = Searchspace(**{f"x{i}": Double(0.0, 1.0) for i in range(101)})
         (FINITE, 20, 4, RandomSearch, "all 20 configurations"),
         (FINITE, None, 4, RandomSearch, "all 20 configurations"),
         (FINITE, 19, 4, GP, "it needs the fewest trials"),
-        (NUMERIC, 3, 1, RandomSearch, "learns nothing from 3 trials"),
+        (
+            NUMERIC,
+            3,
+            1,
+            RandomSearch,
+            "evenly spread points (Sobol): a model learns nothing from 3",
+        ),
         (NUMERIC, 8, 8, RandomSearch, "8 workers start all 8 trials at once"),
         (NUMERIC, 9, 8, GP, "it needs the fewest trials"),
     ],

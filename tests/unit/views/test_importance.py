@@ -170,6 +170,15 @@ def test_tight_bounds() -> None:
     assert not tight_bounds(runs(SPACE, 300, quality), SPACE, "max")
 
 
+def test_an_end_at_zero_is_taken_for_a_natural_one() -> None:
+    """Nobody can lower a dropout of 0, nor raise the logarithm of 1; other ends are named."""
+    space = Searchspace(dropout=Double(0.0, 0.5), exponent=Double(-4.0, 0.0))
+    trials = [Run(i, {"dropout": i / 80, "exponent": -i / 10}, float(-i)) for i in range(41)]
+    assert tight_bounds(trials, space, "max") == ()
+    ends = {item.name: item.end for item in tight_bounds(trials, space, "min")}
+    assert ends == {"dropout": "high", "exponent": "low"}
+
+
 def test_best_so_far() -> None:
     """The curve follows the ids, never gets worse, and knows completed trials only."""
     space = Searchspace(x=Double(0.0, 1.0))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -107,6 +108,17 @@ def test_a_key_that_does_not_exist_is_refused_with_a_hint() -> None:
     """Who writes another name is told the right one."""
     with pytest.raises(KeyError, match=r"no 'best_value'\. Did you mean 'best_val'"):
         Result(fold(story()))["best_value"]
+
+
+def test_an_entry_that_is_asked_for_as_an_attribute_is_told() -> None:
+    """The message is the line to write; another name is just refused."""
+    result: Any = Result(Summary())
+    with pytest.raises(AttributeError, match=r"write result\['best_val'\]"):
+        _ = result.best_val
+    with pytest.raises(AttributeError, match=r"a result has no attribute 'scores'\.$"):
+        _ = result.scores
+    assert not hasattr(result, "_repr_png_")
+    assert copy.copy(result) == result
 
 
 def test_a_result_can_be_pickled(tmp_path: Path) -> None:

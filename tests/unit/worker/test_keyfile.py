@@ -9,7 +9,14 @@ import pytest
 
 from maggy.errors import ConfigError, WireError
 from maggy.wire.token import Token
-from maggy.worker.keyfile import find_key, key_path, read_key, write_key
+from maggy.worker.keyfile import (
+    find_key,
+    key_path,
+    other_drivers,
+    parse_key,
+    read_key,
+    write_key,
+)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -86,3 +93,32 @@ def test_another_name_of_the_same_host_will_do(tmp_path: Path) -> None:
     assert find_key("10.0.0.5", 4040, environ) == written
     with pytest.raises(ConfigError, match="which of these"):
         find_key("node1", 4040, environ)
+
+
+def test_the_key_files_of_other_drivers_are_named(tmp_path: Path) -> None:
+    """Whoever has mistaken the port sees which drivers there are; three of them at most."""
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    missing = key_path("127.0.0.1", 4041, environ)
+    assert other_drivers(missing) == ""
+    write_key(key_path("127.0.0.1", 4040, environ), Token.new())
+    (missing.parent / "unrelated.key").touch()
+    assert other_drivers(missing) == "there is one for 127.0.0.1:4040"
+    with pytest.raises(
+        ConfigError, match=r"No such file.*, but there is one for 127\.0\.0\.1:4040"
+    ):
+        read_key(missing)
+    for port in (4042, 4043, 4044):
+        write_key(key_path("node-1", port, environ), Token.new())
+    assert other_drivers(missing).endswith("node-1:4042, node-1:4043 and 1 more")
+    assert other_drivers(key_path("127.0.0.1", 4040, environ)).startswith(
+        "there is one for node-1"
+    )
+    assert other_drivers(missing.parent / "run.key") == ""
+
+
+@pytest.mark.parametrize("given", ["abc", "", "maggy1-", "maggy1-????"])
+def test_what_is_no_key_is_told_where_it_was_given(given: str) -> None:
+    """The user knows of a key and of where it is, not of tokens."""
+    with pytest.raises(WireError, match=rf"^MAGGY_KEY must hold .* {len(given)} char") as caught:
+        parse_key(given, "MAGGY_KEY")
+    assert "token" not in str(caught.value)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from maggy.wire.framing import RAW, FrameDecoder, encode_frame
-from maggy.worker.stream import adopt
+from maggy.wire.handshake import DriverHandshake
+from maggy.wire.token import Token
+from maggy.worker.stream import KeyNotTaken, adopt, reach
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -148,3 +151,58 @@ def test_a_peer_that_is_gone_is_told() -> None:
         assert await stream.receive() is None
 
     _run(script)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (
+            OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 4040)"),
+            "connection refused at node1:4040",
+        ),
+        (
+            OSError(
+                f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] Connect call failed ('::1', "
+                f"4040, 0, 0), [Errno {errno.ECONNREFUSED}] Connect call failed ('127.0.0.1', "
+                "4040)"
+            ),
+            "connection refused at node1:4040",
+        ),
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "name or service not known at node1:4040",
+        ),
+    ],
+)
+def test_why_nobody_is_reached_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, trouble: OSError, told: str
+) -> None:
+    """In the system's words with the address that the user gave, however many ways were tried."""
+
+    async def fail(*args: object, **options: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(asyncio, "open_connection", fail)
+    with pytest.raises(OSError, match=told) as caught:
+        asyncio.run(reach("node1", 4040, Token.new(), timeout=5))
+    assert (caught.value.strerror or str(caught.value)) == told
+
+
+@pytest.mark.parametrize("greets", [True, False])
+def test_a_driver_that_hangs_up_at_the_proof_has_another_key(*, greets: bool) -> None:
+    """One that does so before it has said anything may have another reason."""
+
+    async def script() -> None:
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if greets:
+                writer.write(DriverHandshake(bytes(32)).greeting)
+                await reader.read(1)
+            writer.transport.abort()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(ConnectionResetError, match=f"127.0.0.1:{port}") as caught:
+                await reach("127.0.0.1", port, Token.new(), timeout=5)
+        assert isinstance(caught.value, KeyNotTaken) == greets
+
+    asyncio.run(asyncio.wait_for(script(), DEADLINE))

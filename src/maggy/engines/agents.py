@@ -109,6 +109,8 @@ class RemoteStaff:
         launcher: Gets them started.
         count: How many are wanted.
         files: Serves what agents fetch, and takes what they store.
+        attended: Whether users see how an agent ends: one that could not load the training
+            function then fails, with the reason, even if that is how the run ended.
 
     Raises:
         ValueError: The payload is longer than a frame can be.
@@ -124,6 +126,7 @@ class RemoteStaff:
         launcher: Launcher,
         count: int,
         files: Files,
+        attended: bool = False,
     ) -> None:
         self._owner = owner
         self._setup = setup
@@ -131,6 +134,7 @@ class RemoteStaff:
         self._door = door
         self._launcher = launcher
         self._count = count
+        self._attended = attended
         self._opened = False
         self._closing = False
         self._agents: dict[str, _Agent] = {}
@@ -199,7 +203,7 @@ class RemoteStaff:
         self._stop_waiting()
         try:
             for agent in self._agents.values():
-                if agent.unfit and agent.connected:
+                if self._attended and agent.unfit and agent.connected:
                     self._send_away(agent)
                 else:
                     self._say(agent, Leave(reason=_OVER))

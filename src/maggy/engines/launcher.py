@@ -62,6 +62,8 @@ class Launcher(Protocol):
 
     One is made from the ``OptimizationConfig`` for each run: ``slots``, ``advertise``, ``notes``,
     then ``open`` and ``close``; ``close`` alone if the run does not begin.
+
+    One whose agents are started by users, who see how they end, has a true ``attended``.
     """
 
     def slots(self) -> int:

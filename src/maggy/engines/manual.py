@@ -40,7 +40,12 @@ class ManualLauncher:
 
     Raises:
         ConfigError: It asks for what only those can give who start the workers.
+
+    Attributes:
+        attended: Users see how their workers end.
     """
+
+    attended = True
 
     def __init__(self, config: OptimizationConfig) -> None:
         if config.resources is not None:

@@ -124,6 +124,7 @@ class RemoteEngine:
                     launcher=self._launcher,
                     count=job.num_workers,
                     files=files,
+                    attended=getattr(self._launcher, "attended", False),
                 ),
             )
             with interrupts(session.cancel, heeded=lambda: job.ended_early):

@@ -21,7 +21,7 @@ demo: .venv/.ready-demo    # Watch a real search: a neural network on handwritte
 	@$(BIN)/python -m maggy demo
 
 test: .venv/.ready-dev     # Run every test: under 15 minutes on two cores.
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 check: .venv/.ready-dev    # Lint, format, types, layers, spelling.
 	@$(BIN)/ruff check .
@@ -45,7 +45,7 @@ peers: .venv/.ready-bench  # The table of docs/benchmarks.md alone, beside the s
 
 clean:                # Remove what make and the tools made; runs in maggy-runs/ stay.
 	@rm -rf .venv bench/.venvs build dist .pytest_cache .mypy_cache .ruff_cache \
-	  .import_linter_cache .hypothesis .benchmarks .coverage*
+	  .import_linter_cache .hypothesis .coverage*
 	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready-%: pyproject.toml .ci/venv

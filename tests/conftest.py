@@ -38,7 +38,9 @@ _CONF = {
     "spark.executor.memory": "512m",
     "spark.sql.shuffle.partitions": "2",
 }
-_CONNECT = ("SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE", "SPARK_LOCAL_REMOTE")
+_FREE_PORT = "SPARK_TESTING"
+"""Makes a server of Spark Connect take any free port instead of always the same one."""
+_CONNECT = ("SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE", "SPARK_LOCAL_REMOTE", _FREE_PORT)
 """What a remote session leaves in the environment."""
 
 
@@ -109,6 +111,8 @@ def start_spark(spark_environment: dict[str, str]) -> Iterator[Callable[..., Any
     variables = {name: os.environ.get(name) for name in _CONNECT}
 
     def start(master: str, conf: dict[str, str] | None = None, *, remote: bool = False) -> Any:
+        if remote:
+            os.environ[_FREE_PORT] = "1"
         builder = SparkSession.builder.appName("maggy tests")
         builder = builder.remote(master) if remote else builder.master(master)
         for name, value in {**_CONF, **(conf or {})}.items():

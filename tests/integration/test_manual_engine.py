@@ -58,10 +58,12 @@ def listens(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start_worker(port: int, **env: str) -> subprocess.Popen[str]:
+def start_worker(port: int, *options: str, **env: str) -> subprocess.Popen[str]:
     """``maggy worker``, as a user would."""
     command = [sys.executable, "-m", "maggy", "worker", "--connect", f"127.0.0.1:{port}"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **env})
+    return subprocess.Popen(
+        [*command, *options], stderr=subprocess.PIPE, text=True, env={**os.environ, **env}
+    )
 
 
 @contextlib.contextmanager
@@ -73,7 +75,7 @@ def workers(port: int, count: int = 2) -> Iterator[list[subprocess.Popen[str]]]:
 
             def start() -> None:
                 wait_until(key_path("127.0.0.1", port).exists)
-                started.extend(start_worker(port) for _ in range(count))
+                started.extend(start_worker(port, "--retry", "5") for _ in range(count))
 
             task = threads.submit(start)
             yield started

@@ -106,18 +106,34 @@ def test_objective_where_nothing_can_be_factorized() -> None:
 
 
 def test_prior() -> None:
-    """The penalty is 0 at the mode, which is inside the bounds, and 1/2 one spread away."""
+    """The penalty is 0 at the mode, inside the bounds; of variances 1/2 one spread away."""
     prior = Prior(4)
     assert prior.penalty(prior.mode)[0] == 0.0
     away = prior.mode.copy()
-    away[0] += math.sqrt(3.0)
+    away[-1] += 3.0
     value, gradient = prior.penalty(away)
     assert value == pytest.approx(0.5)
-    assert gradient[0] == pytest.approx(1 / math.sqrt(3.0))
+    assert gradient[-1] == pytest.approx(1 / 3.0)
     assert prior.mode[0] == pytest.approx(math.log(0.3))
     low, high = np.array(prior.bounds).T
     assert (low < prior.mode).all()
     assert (prior.mode < high).all()
+
+
+def test_length_scales_are_together_a_priori() -> None:
+    """To change all costs about as much as to change one should; the others are independent."""
+    prior = Prior(10, others=1)
+    moved = np.zeros(len(prior.mode))
+
+    def penalty(first: int, last: int) -> float:
+        shift = moved.copy()
+        shift[first:last] = math.sqrt(3.0)
+        return prior.penalty(prior.mode + shift)[0]
+
+    assert penalty(0, 10) == pytest.approx(0.5 / (0.8 + 0.2 / 10))
+    assert penalty(0, 1) > 3 * penalty(0, 10)
+    assert penalty(10, 11) == pytest.approx(0.5)
+    assert penalty(0, 11) == pytest.approx(penalty(0, 10) + 0.5)
 
 
 def test_fit_finds_what_matters() -> None:

@@ -24,15 +24,16 @@ def test_period(dimensions: int, expected: int) -> None:
 @pytest.mark.parametrize(
     ("targets", "expected"),
     [
-        ([], 0.8),
-        (falling(2), 0.8),
+        ([], 1.6),
+        (falling(2), 1.6),
         (falling(3), 1.6),
         (falling(30), 1.6),
-        ([0.0] + [1.0] * 3, 0.8),
-        ([0.0] + [1.0] * 4, 0.4),
-        ([0.0] + [1.0] * 8, 0.2),
-        ([0.0] + [-1e-4] * 4, 0.4),
-        ([0.0, 1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0], 0.8),
+        ([0.0] + [1.0] * 3, 1.6),
+        ([0.0] + [1.0] * 4, 0.8),
+        ([0.0] + [1.0] * 8, 0.4),
+        ([0.0] + [1.0] * 4 + [-1.0, -2.0, -3.0], 1.6),
+        ([0.0] + [-1e-4] * 4, 0.8),
+        ([0.0, 1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0], 1.6),
     ],
 )
 def test_side(targets: list[float], expected: float) -> None:
@@ -42,15 +43,15 @@ def test_side(targets: list[float], expected: float) -> None:
 
 def test_patience_grows_with_the_dimensions() -> None:
     """In 20 dimensions it takes ten failures in a row."""
-    assert side(np.array([0.0] + [1.0] * 9), 20) == 0.8
-    assert side(np.array([0.0] + [1.0] * 10), 20) == 0.4
+    assert side(np.array([0.0] + [1.0] * 9), 20) == 1.6
+    assert side(np.array([0.0] + [1.0] * 10), 20) == 0.8
 
 
 def test_a_tiny_region_begins_anew() -> None:
     """Where nothing improves any more, the region is large again, for ever."""
     sides = [side(np.array([0.0] + [1.0] * count), 2) for count in range(100)]
     assert min(sides) >= 2.0**-7
-    assert sides.count(0.8) > 8
+    assert sides.count(1.6) > 6
 
 
 def test_surround() -> None:

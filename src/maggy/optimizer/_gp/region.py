@@ -1,8 +1,9 @@
 """The trust region: where the search is local, a box around the best trial (Eriksson et al. 2019).
 
-Its side grows with successes and shrinks with failures, and begins anew when it has become tiny.
-It is folded from the completed trials, so it needs no state.  Of ``period`` suggestions one is
-made in the whole space: the fewer the dimensions, the more a global search can find.
+It begins as nearly the whole space, shrinks with failures, grows again with successes, and begins
+anew when it has become tiny.  It is folded from the completed trials, so it needs no state.  Of
+``period`` suggestions one is made in the whole space: the fewer the dimensions, the more a global
+search can find.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["period", "side", "surround"]
 
-_START = 0.8
 _LARGEST = 1.6
 _SMALLEST = 2.0**-7
 _SUCCESSES = 3
@@ -43,7 +43,7 @@ def side(targets: Array, dimensions: int) -> float:
         dimensions: Of the space.
     """
     patience = max(_FEWEST_FAILURES, math.ceil(dimensions / 2))
-    length, successes, failures, best = _START, 0, 0, math.inf
+    length, successes, failures, best = _LARGEST, 0, 0, math.inf
     for target in targets.tolist():
         if target < best - _IMPROVEMENT:
             best, successes, failures = target, successes + 1, 0
@@ -54,7 +54,7 @@ def side(targets: Array, dimensions: int) -> float:
         if failures == patience:
             length, failures = length / 2, 0
         if length < _SMALLEST:
-            length = _START
+            length = _LARGEST
     return length
 
 

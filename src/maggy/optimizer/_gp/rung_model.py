@@ -52,7 +52,7 @@ class RungModeller:
         self._sources = sources
         self._ladder = Ladder(rungs, max(encoding.dimensions + 2, _LEAST))
         self._group = np.append(encoding.group, encoding.dimensions).astype(np.intp)
-        self._prior = Prior(encoding.dimensions + 1)
+        self._prior = Prior(encoding.dimensions, others=1)
         self._ended = Ended(encoding)
         self._reached: dict[int, Seen] = {}
         self._theta: Array | None = None

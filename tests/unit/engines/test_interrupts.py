@@ -31,10 +31,14 @@ def test_each_interruption_is_delivered_and_the_handler_put_back() -> None:
 def test_sigterm_is_delivered_as_well() -> None:
     """It is how clusters and services end a process; afterwards it ends this one again."""
     came = []
-    with interrupts(lambda: came.append(1), heeded=lambda: True):
-        signal.raise_signal(signal.SIGTERM)
-    assert came == [1]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # other libraries may have set one
+    try:
+        with interrupts(lambda: came.append(1), heeded=lambda: True):
+            signal.raise_signal(signal.SIGTERM)
+        assert came == [1]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_somebodys_own_handling_of_sigterm_stays() -> None:

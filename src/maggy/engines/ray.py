@@ -133,7 +133,7 @@ class RayLauncher:
             return cpus
         gpus = resources.get("GPU", 0.0)
         whole = self._gpus >= 1
-        return min(cpus, int(gpus / self._gpus) if whole else int(gpus) * int(1 / self._gpus))
+        return min(cpus, int(gpus / self._gpus) if whole else int(gpus) * round(1 / self._gpus))
 
     def _oversee(self, invitation: Invitation, desk: Desk, count: int) -> None:
         """Keep the actors going, until ``close``; on a thread of its own."""
@@ -157,7 +157,7 @@ class RayLauncher:
             for slot in self._ended(slots):
                 failure = _outcome(self._ray, slot)
                 late = time.monotonic() - slot.began > _SOON
-                failures = 0 if late else failures + (failure.raised and not failure.joined)
+                failures = 0 if late else failures + failure.raised
                 slot.rest(late=late)
                 desk.vanished(slot.name, failure.reason)
                 if failures >= _HOPELESS:
@@ -186,11 +186,10 @@ class RayLauncher:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """How an actor ended: ``raised``: by an error of Python's; ``joined``: after it had worked."""
+    """How an actor ended; ``raised``: by an error of Python's."""
 
     reason: str
     raised: bool = False
-    joined: bool = False
 
 
 class _Slot:
@@ -238,7 +237,7 @@ def _outcome(ray: ModuleType, slot: _Slot) -> _Failure:
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()
         return _Failure((first[0] if first else type(error).__name__).rstrip(".")[:_MOST])
-    return _Failure("its Ray actor ended", joined=True)
+    return _Failure("its Ray actor ended")
 
 
 def _import_ray() -> ModuleType:
